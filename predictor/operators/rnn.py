@@ -1,0 +1,50 @@
+"""Recurrent networks: LSTM, GRU, RNN, layers and directions together as one operator.
+
+A step of a layer and direction takes gates x hidden x (input + hidden) MACs (LSTM 4 gates, GRU 3,
+RNN 1), and with a projection of size p also hidden x p, the state being p wide.
+"""
+
+from __future__ import annotations
+
+from predictor.operators.base import Cost, Draft, Family, Kind, OnnxNode
+
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+STEP_FLOPS = {"lstm": 9, "gru": 7, "rnn": 1}
+"""Element-wise operations a hidden unit and step: gate activations, products and sums."""
+
+
+def rnn_cost(op: Draft) -> Cost:
+    """``inputs[0]`` is (steps, batch, features) or batch-first; attrs say mode, hidden, layers."""
+    a = op.attrs
+    width = op.inputs[0].shape[-1]
+    rows = op.inputs[0].numel // max(1, width)
+    directions = 2 if a.get("bidirectional") else 1
+    hidden, projection = a["hidden"], a.get("projection", 0)
+    state = projection or hidden
+    gates = GATES[a["mode"]]
+    macs = flops = 0
+    for layer in range(a.get("layers", 1)):
+        features = width if layer == 0 else state * directions
+        step = gates * hidden * (features + state) + hidden * projection
+        macs += directions * rows * step
+        biases = 2 * gates * hidden if a.get("bias", True) else 0
+        flops += directions * rows * (STEP_FLOPS[a["mode"]] * hidden + biases)
+    return Cost(macs, flops, parallelism=rows // max(1, a.get("steps", 1)) * hidden * directions)
+
+
+def _onnx_rnn(node: OnnxNode) -> tuple[str, dict[str, object]]:
+    x = node.inputs[0]
+    return "rnn", {
+        "mode": node.op_type.lower(),
+        "hidden": int(node.attributes.get("hidden_size", 1)),
+        "layers": 1,
+        "bidirectional": node.attributes.get("direction") == "bidirectional",
+        "bias": len(node.inputs) > 3 and node.inputs[3] is not None,
+        "steps": x.shape[0] if x and x.shape else 1,
+    }
+
+
+FAMILY = Family(
+    kinds=(Kind("rnn", rnn_cost, "matrix"),),
+    onnx={"LSTM": _onnx_rnn, "GRU": _onnx_rnn, "RNN": _onnx_rnn},
+)
