@@ -1,0 +1,470 @@
+"""The recorder behind :func:`predictor.trace`: sees every torch operator of a forward pass.
+
+Two hooks at once: a function mode takes calls that torch would break up (linear, attention, RNNs)
+as one operator; a dispatch mode sees the rest below autograd. ``Module.__call__`` is wrapped while
+a trace runs, which gives each operator the path of the module that it belongs to.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from predictor.graph import VIEW_KINDS, Graph, Op, TensorSpec, Weight
+from predictor.operators import KINDS, AtenCall, aten_rules, make_op
+from predictor.operators.base import AtenRule
+
+SMALL = 4096
+"""Constants of at most this many elements keep their values, so that ``.item()`` works on them."""
+
+_DTYPES = {
+    getattr(torch, name): name
+    for name in ("float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 uint16 uint32 "
+                 "uint64 bool complex64 complex128").split()
+}  # fmt: skip
+_SPECS: dict[tuple[torch.Size, torch.dtype], TensorSpec] = {}
+_SAME_VALUE = frozenset({"detach", "alias", "lift_fresh", "lift", "_conj", "positive", "set"})
+_NOTHING = ("empty", "new_empty", "_local_scalar_dense", "is_same_size", "_assert", "sym_",
+            "resize", "record_stream", "item", "is_nonzero", "equal")  # fmt: skip
+"""Name prefixes of calls that launch nothing and compute nothing worth counting."""
+
+
+def spec_of(tensor: torch.Tensor) -> TensorSpec:
+    """Shape and dtype of a tensor; equal ones share one object."""
+    key = (tensor.shape, tensor.dtype)
+    spec = _SPECS.get(key)
+    if spec is None:
+        name = _DTYPES.get(tensor.dtype)
+        if name is None:
+            text = str(tensor.dtype).removeprefix("torch.")
+            name = "float8" if text.startswith("float8") else text.lstrip("q")
+        spec = TensorSpec(tuple(int(n) for n in tensor.shape), name)
+        if len(_SPECS) > 100_000:
+            _SPECS.clear()
+        _SPECS[key] = spec
+    return spec
+
+
+class _Known:
+    """What is known of one torch operator overload, looked up once."""
+
+    __slots__ = ("alias", "copies", "inplace", "nothing", "rule", "target", "view")
+
+    def __init__(self, func: Any) -> None:
+        packet = func._schema.name.replace("::", ".")
+        self.target = f"{packet}.{func._overloadname}"
+        self.inplace = packet.endswith("_") and not packet.endswith("__")
+        bare = packet[:-1] if self.inplace else packet
+        short = bare.partition(".")[2]
+        self.nothing = short.startswith(_NOTHING)
+        self.alias = short in _SAME_VALUE
+        self.copies = short in ("copy", "fill", "zero", "normal", "uniform") and self.inplace
+        rule = aten_rules.get(f"{bare}.{func._overloadname}", aten_rules.get(bare))
+        self.rule: AtenRule = (f"unknown:{bare}", {}) if rule is None else rule
+        self.view = isinstance(rule, tuple) and rule[0] in VIEW_KINDS
+
+
+_KNOWN: dict[Any, _Known] = {}
+
+
+class Recorder(TorchDispatchMode):
+    """Collects the operators of one forward pass.
+
+    Args:
+        weights: the model's parameters and buffers by tensor identity.
+        twin: gives the stand-in without storage for a real tensor.
+        device: where stand-ins live ("meta"), or None to leave devices alone.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[int, Weight],
+        twin: Callable[[torch.Tensor], torch.Tensor],
+        device: str | None,
+    ) -> None:
+        super().__init__()
+        self.device, self.notes = device, list[str]()
+        self._weights = list(weights.values())
+        self._weight_of: dict[int, tuple[int, TensorSpec]] = {
+            key: (index, weight.spec) for index, (key, weight) in enumerate(weights.items())
+        }
+        self._make_twin, self._twins = twin, dict[int, torch.Tensor]()
+        self._ids: dict[int, int] = {}
+        self._keep: list[Any] = []
+        self._next = 0
+        self._ops: list[Op] = []
+        self._inputs: list[tuple[int, str, TensorSpec]] = []
+        self._outputs: tuple[int, ...] = ()
+        self._path = [""]
+        self._busy = 0
+        self._functions = _Functions(self)
+
+    # -- what trace() calls -----------------------------------------------------------------------
+
+    def add_inputs(self, tensors: Sequence[Any], names: Sequence[str]) -> None:
+        """Number the tensors that are fed in."""
+        for value, name in zip(tensors, names, strict=True):
+            for tensor in tree_flatten(value)[0]:
+                if isinstance(tensor, torch.Tensor):
+                    self._inputs.append((self._new_id(tensor), name, spec_of(tensor)))
+
+    def run(self, module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run the forward with all hooks in place."""
+        names = {id(m): path for path, m in module.named_modules()}
+        original = torch.nn.Module.__call__
+        owner = threading.get_ident()
+
+        def call(this: torch.nn.Module, *a: Any, **k: Any) -> Any:
+            if threading.get_ident() != owner:
+                return original(this, *a, **k)
+            self._path.append(names.get(id(this), self._path[-1]))
+            try:
+                custom = f"custom:{type(this).__name__}"
+                if custom in KINDS and not self._busy:
+                    return self._whole_module(custom, this, original, a, k)
+                return original(this, *a, **k)
+            finally:
+                self._path.pop()
+
+        torch.nn.Module.__call__ = call  # type: ignore[method-assign, assignment]
+        try:
+            with self, self._functions:
+                return module(*args, **kwargs)
+        finally:
+            torch.nn.Module.__call__ = original  # type: ignore[method-assign]
+
+    def add_outputs(self, result: Any) -> None:
+        """Note which tensors the forward returned (containers and dataclasses opened)."""
+        self._outputs = tuple(
+            self._ids[id(t)] for t in _tensors_in(result) if id(t) in self._ids
+        )  # fmt: skip
+
+    def graph(self, name: str) -> Graph:
+        """What was recorded."""
+        return Graph(
+            name, tuple(self._ops), tuple(self._weights),
+            tuple(i for i, _, _ in self._inputs), tuple(n for _, n, _ in self._inputs),
+            tuple(s for _, _, s in self._inputs), self._outputs, "torch", tuple(self.notes),
+        )  # fmt: skip
+
+    # -- recording --------------------------------------------------------------------------------
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Note one operator and return its result without computing it."""
+        kwargs = kwargs or {}
+        if self._busy:
+            return func(*args, **kwargs)
+        known = _KNOWN.get(func)
+        if known is None:
+            known = _KNOWN[func] = _Known(func)
+        self._busy += 1
+        try:
+            out = self._evaluate(func, known, args, kwargs)
+        finally:
+            self._busy -= 1
+        if known.nothing:
+            return out
+        flat = _flat_tensors(args, kwargs)
+        if known.alias or (known.view and flat and self._is_weight_view(flat[0], out)):
+            self._same_value(flat[0], out)
+            return out
+        rule = known.rule
+        kind, attrs = rule if isinstance(rule, tuple) else rule(AtenCall(args, kwargs))
+        if known.copies:
+            flat = flat[1:]
+        if known.inplace:
+            attrs = {**attrs, "inplace": True}
+        self.record(kind, known.target, flat, _out_tensors(out), attrs)
+        return out
+
+    def record(
+        self,
+        kind: str,
+        target: str,
+        tensors: Sequence[torch.Tensor],
+        outs: Sequence[torch.Tensor],
+        attrs: dict[str, Any],
+    ) -> None:
+        """Append an operator; tensors that are weights are told from activations here."""
+        input_ids, inputs, weight_ids, weights, params = [], [], [], [], 0
+        for tensor in tensors:
+            held = self._weight_of.get(id(tensor))
+            if held is not None:
+                weight_ids.append(held[0])
+                weights.append(held[1])
+                if self._weights[held[0]].role == "parameter":
+                    params += held[1].numel
+            else:
+                input_ids.append(self._ids.get(id(tensor)) or self._constant(tensor))
+                inputs.append(spec_of(tensor))
+        if kind == "matmul" and any(len(w.shape) == 2 for w in weights):
+            kind = "linear"  # a product with a stored matrix, however it was written
+        outputs = tuple(spec_of(out) for out in outs)
+        output_ids = tuple(self._new_id(out) for out in outs)
+        self._ops.append(make_op(
+            self._path[-1], kind, target, tuple(inputs), outputs, tuple(weights),
+            tuple(input_ids), output_ids, tuple(weight_ids), attrs, params,
+        ))  # fmt: skip
+
+    def empty(self, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+        """A result tensor for an operator whose shape is worked out here."""
+        self._busy += 1
+        try:
+            device = self.device or like.device
+            return torch.empty(tuple(shape), dtype=like.dtype, device=device)
+        finally:
+            self._busy -= 1
+
+    def _evaluate(self, func: Any, known: _Known, args: Any, kwargs: Any) -> Any:
+        if self.device and known.target in _SHAPES:
+            return _SHAPES[known.target](self, args)
+        leaves, spec = tree_flatten((args, kwargs))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        if not tensors and self.device:
+            return self._constant_or_meta(func, args, kwargs)
+        real = [t for t in tensors if not t.is_meta]
+        if self.device and len(real) == len(tensors):
+            small = sum(t.numel() for t in tensors) <= SMALL
+            touched = known.inplace and any(id(t) in self._weight_of for t in tensors)
+            if small and not touched:
+                return func(*args, **kwargs)
+        if real or self.device is None:
+            leaves = [self._twin(leaf) if isinstance(leaf, torch.Tensor) else leaf
+                      for leaf in leaves]  # fmt: skip
+            args, kwargs = tree_unflatten(leaves, spec)
+        if self.device and kwargs.get("device") is not None:
+            kwargs = {**kwargs, "device": self.device}
+        out = func(*args, **kwargs)
+        return leaves[0] if known.inplace and not real and isinstance(leaves[0], torch.Tensor) else out
+
+    def _conv_result(self, args: Sequence[Any]) -> torch.Tensor:
+        """Shape of a convolution; the framework's own rule in Python costs ten times as much."""
+        x, weight, _, stride, padding, dilation, transposed, extra, groups = args[:9]
+        kernel = weight.shape[2:]
+        unbatched = x.dim() == len(kernel) + 1
+        lead = () if unbatched else (x.shape[0],)
+        channels = x.shape[len(lead)]
+        expected = weight.shape[0] if transposed else weight.shape[1] * groups
+        if x.dim() > len(kernel) + 2 or channels != expected:
+            raise RuntimeError(
+                f"convolution at '{self._path[-1]}' expects {expected} input channels, got "
+                f"shape {list(x.shape)}"
+            )
+        size = []
+        for i, (n, k) in enumerate(zip(x.shape[len(lead) + 1 :], kernel, strict=True)):
+            s, p, d = (v[i] if len(v) > 1 else v[0] for v in (stride, padding, dilation))
+            span = d * (k - 1)
+            if transposed:
+                size.append((n - 1) * s - 2 * p + span + (extra[i] if extra else 0) + 1)
+            else:
+                size.append((n + 2 * p - span - 1) // s + 1)
+        if min(size) < 1:
+            raise RuntimeError(
+                f"convolution at '{self._path[-1]}': kernel {list(kernel)} is larger than its "
+                f"input {list(x.shape)}"
+            )
+        out = weight.shape[1] * groups if transposed else weight.shape[0]
+        return torch.empty((*lead, out, *size), dtype=x.dtype, device=self.device)
+
+    def _grouped_product(self, args: Sequence[Any]) -> torch.Tensor:
+        """Rows (t, k) times a stack of experts (e, k, n); the framework insists on bf16 here."""
+        rows, experts = args[:2]
+        shape = (rows.shape[0], experts.shape[2]) if rows.dim() == 2 else (
+            *rows.shape[:-1], experts.shape[-1])  # fmt: skip
+        return torch.empty(shape, dtype=rows.dtype, device=self.device)
+
+    def _constant_or_meta(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """A tensor made from nothing: small ones keep their values, large ones get no storage."""
+        shaped = func(*args, **{**kwargs, "device": "meta"}) if "device" in _names(func) else None
+        if isinstance(shaped, torch.Tensor) and (
+            shaped.numel() > SMALL or torch.device(kwargs.get("device") or "cpu").type == "meta"
+        ):
+            return shaped
+        return func(*args, **kwargs)
+
+    def _twin(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self.device and tensor.is_meta:
+            return tensor
+        if self.device is None and id(tensor) in self._ids:
+            return tensor
+        twin = self._twins.get(id(tensor))
+        if twin is None:
+            twin = self._twins[id(tensor)] = self._make_twin(tensor)
+            self._keep.append(tensor)
+        return twin
+
+    def _is_weight_view(self, source: torch.Tensor, out: Any) -> bool:
+        return id(source) in self._weight_of
+
+    def _same_value(self, source: torch.Tensor, out: Any) -> None:
+        for tensor in _out_tensors(out):
+            if tensor is source:
+                continue
+            self._keep.append(tensor)
+            if id(source) in self._weight_of:
+                self._weight_of[id(tensor)] = (self._weight_of[id(source)][0], spec_of(tensor))
+            else:
+                self._ids[id(tensor)] = self._ids.get(id(source)) or self._constant(source)
+
+    def _whole_module(
+        self, kind: str, module: torch.nn.Module, call: Any, args: Any, kwargs: Any
+    ) -> Any:
+        """A module class with a registered formula counts as one operator."""
+        silent = Recorder({}, self._make_twin, self.device)
+        silent._twins, silent._keep = self._twins, self._keep
+        with silent:
+            out = call(module, *args, **kwargs)
+        self._keep.append((args, kwargs, out))
+        weights = [p for p in module.parameters() if id(p) in self._weight_of]
+        tensors = _flat_tensors(args, kwargs)
+        self.record(kind, type(module).__name__, [*tensors, *weights], _out_tensors(out), {})
+        return out
+
+    def _new_id(self, tensor: torch.Tensor) -> int:
+        # Identities are only unique among living objects, so every tensor met is kept alive.
+        self._keep.append(tensor)
+        self._next += 1
+        self._ids[id(tensor)] = self._next
+        return self._next
+
+    def _constant(self, tensor: torch.Tensor) -> int:
+        """A tensor that came from nowhere: an attribute that is neither parameter nor buffer."""
+        return self._new_id(tensor)
+
+
+_SHAPES: dict[str, Callable[[Recorder, Sequence[Any]], torch.Tensor]] = {
+    "aten.convolution.default": Recorder._conv_result,
+    "aten._grouped_mm.default": Recorder._grouped_product,
+}
+
+
+class _Functions(TorchFunctionMode):
+    """Takes calls that torch would break up, before it does."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Record linear, attention and RNN calls whole; let everything else through."""
+        handler = _HANDLERS.get(func)
+        if handler is None or self._recorder._busy:
+            return func(*args, **(kwargs or {}))
+        return handler(self._recorder, func, args, kwargs or {})
+
+
+def _linear(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
+    call = AtenCall(args, kwargs)
+    x, weight, bias = call.get(0, "input"), call.get(1, "weight"), call.get(2, "bias")
+    if weight.dim() != 2 or not x.dim() or x.shape[-1] != weight.shape[1] or x.is_sparse:
+        return func(*args, **kwargs)
+    out = recorder.empty((*x.shape[:-1], weight.shape[0]), x)
+    tensors = [x, weight] if bias is None else [x, weight, bias]
+    attrs = {"k": int(x.shape[-1]), "bias": bias is not None}
+    recorder.record("linear", "aten.linear.default", tensors, [out], attrs)
+    return out
+
+
+def _attention(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
+    call = AtenCall(args, kwargs)
+    q, k, v = call.get(0, "query"), call.get(1, "key"), call.get(2, "value")
+    mask = call.get(3, "attn_mask")
+    if q.dim() < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+        return func(*args, **kwargs)  # let torch say what is wrong
+    lead = q.shape[:-2]
+    if lead != k.shape[:-2] and not call.get(7, "enable_gqa", False):
+        lead = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    out = recorder.empty((*lead, q.shape[-2], v.shape[-1]), q)
+    tensors = [q, k, v] if mask is None else [q, k, v, mask]
+    attrs = {"causal": bool(call.get(5, "is_causal", False))}
+    target = "aten.scaled_dot_product_attention.default"
+    recorder.record("attention", target, tensors, [out], attrs)
+    return out
+
+
+def _multi_head(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
+    # The function is Python: it asks the mode first, and then runs with the mode off, so its
+    # own linear and attention calls would be broken up. Answer its question with no.
+    module = torch.nn.functional
+    asked = module.has_torch_function
+    module.has_torch_function = lambda _: False  # type: ignore[assignment]
+    try:
+        with recorder._functions:
+            return func(*args, **kwargs)
+    finally:
+        module.has_torch_function = asked  # type: ignore[assignment]
+
+
+def _rnn(mode: str) -> Callable[[Recorder, Any, Any, Any], Any]:
+    def handler(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
+        if len(args) < 9 or not isinstance(args[6], bool) or kwargs:
+            return func(*args, **kwargs)  # packed sequences: batch sizes are data
+        x, state, weights, bias, layers, _, _, both, batch_first = args[:9]
+        states = state if isinstance(state, (tuple, list)) else (state,)
+        directions = 2 if both else 1
+        gates = {"lstm": 4, "gru": 3, "rnn": 1}[mode]
+        hidden = weights[0].shape[0] // gates
+        projection = int(states[0].shape[-1]) if states[0].shape[-1] != hidden else 0
+        steps = x.shape[1 if batch_first and x.dim() == 3 else 0]
+        out = recorder.empty((*x.shape[:-1], (projection or hidden) * directions), x)
+        last = [recorder.empty(s.shape, x) for s in states]
+        attrs = {"mode": mode, "hidden": int(hidden), "layers": int(layers), "steps": int(steps),
+                 "bidirectional": bool(both), "bias": bool(bias), "projection": projection}
+        recorder.record("rnn", f"aten.{mode}.input", [x, *weights], [out, *last], attrs)
+        return (out, *last)
+
+    return handler
+
+
+_F = torch._C._VariableFunctions
+_HANDLERS: dict[Any, Callable[[Recorder, Any, Any, Any], Any]] = {
+    torch.nn.functional.linear: _linear,
+    torch.nn.functional.scaled_dot_product_attention: _attention,
+    torch.nn.functional.multi_head_attention_forward: _multi_head,
+    _F.lstm: _rnn("lstm"), _F.gru: _rnn("gru"),
+    _F.rnn_tanh: _rnn("rnn"), _F.rnn_relu: _rnn("rnn"),
+}  # fmt: skip
+
+
+def _flat_tensors(args: Any, kwargs: Any) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found.extend(item for item in value if isinstance(item, torch.Tensor))
+    return found
+
+
+def _out_tensors(out: Any) -> list[torch.Tensor]:
+    if isinstance(out, torch.Tensor):
+        return [out]
+    if isinstance(out, (tuple, list)):
+        return [item for item in out if isinstance(item, torch.Tensor)]
+    return []
+
+
+def _tensors_in(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [t for item in value.values() for t in _tensors_in(item)]
+    if isinstance(value, (tuple, list, set)):
+        return [t for item in value for t in _tensors_in(item)]
+    if hasattr(value, "__dict__"):
+        return [t for item in vars(value).values() for t in _tensors_in(item)]
+    return []
+
+
+def _names(func: Any) -> set[str]:
+    return {argument.name for argument in func._schema.arguments}
