@@ -1,0 +1,219 @@
+"""Fit the physical model to measured totals: least squares on logarithms, with priors.
+
+Every row is a sum of kernels (a layer row: of one). Parameters are shared on several levels, each
+row naming its levels from coarse to fine (generation, board, ...): the row's parameters are the
+sum of a common vector and one deviation a level, deviations being pulled to zero. With little
+data a board therefore borrows the shape of its generation and keeps its own scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from predictor.kernels.features import Features, Floats
+from predictor.latency.physical import (
+    INDEX,
+    MEDIAN,
+    NAMES,
+    SPREAD,
+    Hardware,
+    gradient,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FitRow:
+    """One measured figure: ``latency_ms`` of ``features`` on ``hardware``.
+
+    ``levels`` are the groups that the row belongs to; ``whole`` rows carry the constant of a
+    call, layer rows do not; ``weight`` is its say in the fit.
+    """
+
+    features: Features
+    hardware: Hardware
+    latency_ms: float
+    levels: tuple[str, ...] = ()
+    whole: bool = True
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Fitted logarithms: the common vector and the deviation of each level's group."""
+
+    common: Floats
+    deviations: Mapping[str, Floats] = field(default_factory=dict)
+
+    def theta(self, levels: Sequence[str]) -> Floats:
+        """Parameters for a row of these levels; a group never seen deviates by nothing."""
+        zero = np.zeros(len(NAMES))
+        return self.common + sum((self.deviations.get(g, zero) for g in levels), zero)
+
+
+def level_spread(level: str) -> Floats:
+    """How far a group may deviate (standard deviation of logarithms), by the level's prefix.
+
+    ``gen:`` (generation and software era) all parameters, moderately; ``board:`` only the three
+    overall factors and the call; ``only:`` those, tightly.
+    """
+    overall = np.zeros(len(NAMES))
+    for name in ("all.compute", "all.memory", "all.launch"):
+        overall[INDEX[name]] = 1.0
+    if level.startswith("gen:"):
+        return 0.35 * np.minimum(SPREAD, 0.7) / 0.7
+    if level.startswith("board:"):
+        spread = 0.15 * overall
+        spread[INDEX["call_us"]] = 0.5
+        return spread
+    return 0.07 * overall
+
+
+class _Problem:
+    """All rows as one long list of kernels, so that a pass is a few array operations."""
+
+    def __init__(self, rows: Sequence[FitRow], spreads: Mapping[str, Floats]) -> None:
+        self.rows = rows
+        self.sizes = np.array([len(row.features) for row in rows])
+        self.row_of = np.repeat(np.arange(len(rows)), self.sizes)
+        self.features = Features.join([row.features for row in rows])
+        self.hardware = {
+            name: np.repeat([getattr(row.hardware, name) for row in rows], self.sizes)
+            for name in Hardware.__slots__
+        }
+        self.target = np.log(np.array([row.latency_ms for row in rows]) * 1e-3)
+        self.weight = np.sqrt(np.array([row.weight for row in rows]))
+        self.whole = np.array([row.whole for row in rows], dtype=float)
+        self.groups = sorted({group for row in rows for group in row.levels})
+        self.free = {g: np.flatnonzero(spreads[g] > 0) for g in self.groups}
+        self.spread = {g: spreads[g] for g in self.groups}
+        self.member = {
+            g: np.array([g in row.levels for row in rows], dtype=float) for g in self.groups
+        }
+
+    def thetas(self, fit: Fit) -> Floats:
+        theta = np.tile(fit.common, (len(self.rows), 1))
+        for group in self.groups:
+            theta += self.member[group][:, None] * fit.deviations[group]
+        return theta
+
+    def evaluate(self, fit: Fit) -> tuple[Floats, Floats]:
+        """Log predictions, and their Jacobian by each row's own parameters (rows x names)."""
+        theta = self.thetas(fit)
+        rows, names = len(self.rows), len(NAMES)
+        total, jacobian = np.zeros(rows), np.zeros((rows, names))
+        # Rows with the same levels share their parameters: evaluate them together.
+        keys = [row.levels for row in self.rows]
+        for key in dict.fromkeys(keys):
+            member = np.array([k == key for k in keys])
+            index = np.flatnonzero(member[self.row_of])
+            where = self.row_of[index]
+            first = int(np.flatnonzero(member)[0])
+            hardware = {name: column[index] for name, column in self.hardware.items()}
+            times, parts = gradient(self.features.take(index), hardware, theta[first])
+            total += np.bincount(where, times.total, minlength=rows)
+            for indices, values in parts:
+                ok = indices >= 0
+                flat = np.bincount(
+                    where[ok] * names + indices[ok], values[ok], minlength=rows * names
+                )
+                jacobian += flat.reshape(rows, names)
+        call = self.whole * 1e-6 * np.exp(theta[:, INDEX["call_us"]])
+        total += call
+        jacobian[:, INDEX["call_us"]] += call
+        return np.log(total), jacobian / total[:, None]
+
+
+def fit_rows(
+    rows: Sequence[FitRow],
+    *,
+    noise: float = 0.08,
+    steps: int = 25,
+    robust: float = 3.0,
+    spread: Floats = SPREAD,
+) -> Fit:
+    """The maximum a posteriori fit, by damped Gauss-Newton steps.
+
+    Args:
+        rows: measured figures.
+        noise: standard deviation of a figure's logarithm; public figures of one board differ by
+            10 to 25 % between sources.
+        robust: residuals beyond this many ``noise`` count less (Huber), so that one wrong figure
+            does not bend the fit. Scores never leave a row out.
+        spread: prior spread of the common vector.
+    """
+    groups = sorted({group for row in rows for group in row.levels})
+    problem = _Problem(rows, {group: level_spread(group) for group in groups})
+    fit = Fit(MEDIAN.copy(), {group: np.zeros(len(NAMES)) for group in groups})
+    damping, cost = 1e-2, np.inf
+    log_prediction, jacobian = problem.evaluate(fit)
+    for _ in range(steps):
+        residual = (log_prediction - problem.target) / noise * problem.weight
+        huber = np.minimum(1.0, robust / np.maximum(np.abs(residual), 1e-9))
+        scale = np.sqrt(huber) * problem.weight / noise
+        step = _solve(problem, fit, scale, log_prediction, jacobian, damping, spread)
+        trial = _moved(problem, fit, step)
+        new_prediction, new_jacobian = problem.evaluate(trial)
+        new_cost = _cost(problem, trial, new_prediction, noise, robust, spread)
+        if new_cost < cost:
+            gain = cost - new_cost
+            fit, cost = trial, new_cost
+            log_prediction, jacobian = new_prediction, new_jacobian
+            damping = max(damping / 4, 1e-6)
+            if gain < 1e-4 * cost:
+                break
+        else:
+            damping *= 8
+            if damping > 1e6:
+                break
+    return fit
+
+
+def _solve(
+    problem: _Problem, fit: Fit, scale: Floats, log_prediction: Floats, jacobian: Floats,
+    damping: float, spread: Floats,
+) -> Floats:  # fmt: skip
+    blocks = [jacobian] + [
+        (jacobian * problem.member[g][:, None])[:, problem.free[g]] for g in problem.groups
+    ]
+    design = np.concatenate(blocks, axis=1) * scale[:, None]
+    residual = (problem.target - log_prediction) * scale
+    precision = np.concatenate(
+        [1 / spread**2] + [1 / problem.spread[g][problem.free[g]] ** 2 for g in problem.groups]
+    )
+    offset = np.concatenate(
+        [MEDIAN - fit.common] + [-fit.deviations[g][problem.free[g]] for g in problem.groups]
+    )
+    normal = design.T @ design
+    diagonal = np.diag_indices_from(normal)
+    normal[diagonal] += precision * (1 + damping)
+    return np.linalg.solve(normal, design.T @ residual + precision * offset)
+
+
+def _moved(problem: _Problem, fit: Fit, step: Floats) -> Fit:
+    step = np.clip(step, -0.7, 0.7)
+    size = len(NAMES)
+    common = fit.common + step[:size]
+    deviations, at = {}, size
+    for group in problem.groups:
+        free = problem.free[group]
+        deviation = fit.deviations[group].copy()
+        deviation[free] += step[at : at + len(free)]
+        at += len(free)
+        deviations[group] = deviation
+    return Fit(common, deviations)
+
+
+def _cost(
+    problem: _Problem, fit: Fit, log_prediction: Floats, noise: float, robust: float,
+    spread: Floats,
+) -> float:  # fmt: skip
+    residual = np.abs((log_prediction - problem.target) / noise * problem.weight)
+    huber = np.where(residual < robust, 0.5 * residual**2, robust * (residual - 0.5 * robust))
+    prior = 0.5 * np.sum(((fit.common - MEDIAN) / spread) ** 2)
+    for group in problem.groups:
+        free = problem.free[group]
+        prior += 0.5 * np.sum((fit.deviations[group][free] / problem.spread[group][free]) ** 2)
+    return float(np.sum(huber) + prior)
