@@ -89,6 +89,8 @@ class Estimate:
 
     ``latency_ms`` is one forward pass of the whole batch in steady state; ``interval_ms`` holds it
     with 90 % confidence; ``throughput_fps`` are images (batch items) a second, back to back.
+    ``roof`` holds what the target can reach at best in this precision and power mode:
+    ``peak_flops`` (FLOP/s) and ``bandwidth`` (bytes/s).
     ``overheads_ms`` are parts that no kernel carries (launch chain, copies, call). ``notes`` state
     what the number covers and what it does not; ``hints`` what the physics would gain from.
     """
@@ -125,6 +127,7 @@ class Estimate:
     hints: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     accuracy: Mapping[str, Any] = field(default_factory=dict)
+    roof: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def sources(self) -> dict[str, float]:
@@ -152,6 +155,7 @@ class Estimate:
         for key in ("kernels", "checks", "warnings", "hints", "notes", "interval_ms"):
             data[key] = list(data[key])
         data["overheads_ms"], data["accuracy"] = dict(self.overheads_ms), dict(self.accuracy)
+        data["roof"] = dict(self.roof)
         return {
             "schema_version": SCHEMA_VERSION, **data,
             "sources": self.sources, "within_budget": self.within_budget,

@@ -30,6 +30,8 @@ _DTYPES = {
 }  # fmt: skip
 _SPECS: dict[tuple[torch.Size, torch.dtype], TensorSpec] = {}
 _SAME_VALUE = frozenset({"detach", "alias", "lift_fresh", "lift", "_conj", "positive", "set"})
+_OPERANDS = frozenset({"attention", "einsum", "bilinear"})
+"""Kinds whose operands are told apart by position, stored or not."""
 _NOTHING = ("empty", "new_empty", "_local_scalar_dense", "is_same_size", "_assert", "sym_",
             "resize", "record_stream", "item", "is_nonzero", "equal")  # fmt: skip
 """Name prefixes of calls that launch nothing and compute nothing worth counting."""
@@ -205,6 +207,10 @@ class Recorder(TorchDispatchMode):
             else:
                 input_ids.append(self._ids.get(id(tensor)) or self._constant(tensor))
                 inputs.append(spec_of(tensor))
+        if weights and (not inputs or kind in _OPERANDS):
+            # Computed from weights alone (a standardised kernel, a position table), or an operand
+            # that happens to be stored: formulas look for it among the inputs.
+            return self._record_stored(kind, target, tensors, outs, attrs, params)
         if kind == "matmul" and any(len(w.shape) == 2 for w in weights):
             kind = "linear"  # a product with a stored matrix, however it was written
         outputs = tuple(spec_of(out) for out in outs)
@@ -212,6 +218,18 @@ class Recorder(TorchDispatchMode):
         self._ops.append(make_op(
             self._path[-1], kind, target, tuple(inputs), outputs, tuple(weights),
             tuple(input_ids), output_ids, tuple(weight_ids), attrs, params,
+        ))  # fmt: skip
+
+    def _record_stored(
+        self, kind: str, target: str, tensors: Sequence[torch.Tensor],
+        outs: Sequence[torch.Tensor], attrs: dict[str, Any], params: int,
+    ) -> None:  # fmt: skip
+        ids = tuple(self._ids.get(id(t)) or self._constant(t) for t in tensors)
+        held = [self._weight_of[id(t)][0] for t in tensors if id(t) in self._weight_of]
+        self._ops.append(make_op(
+            self._path[-1], kind, target, tuple(spec_of(t) for t in tensors),
+            tuple(spec_of(out) for out in outs), (), ids,
+            tuple(self._new_id(out) for out in outs), tuple(held), attrs, params,
         ))  # fmt: skip
 
     def empty(self, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,151 @@
+"""Cost kernels on a target: measured if the table has them, learned, fitted, roofline otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from predictor.estimate import Bound, KernelEstimate, Source
+from predictor.graph import Kernel
+from predictor.hardware import Device, Target
+from predictor.kernels.features import CLASSES, Features, Floats, featurize
+from predictor.kernels.roofline import roofline_ms
+from predictor.latency.boosted import Forest, columns
+from predictor.latency.bundle import Bundle, load_bundle, read_checked
+from predictor.latency.intervals import DATASHEET_LOG_ERROR, UNCOVERED_LOG_ERROR, interval
+from predictor.latency.physical import (
+    MEDIAN,
+    Hardware,
+    Times,
+    kernel_times,
+    to_vector,
+)
+from predictor.latency.table import LookupTable
+
+DEFAULT_L2_MB = {"gpu": 2.0, "cpu": 1.0}
+KERNEL_LOG_ERROR = 0.5
+"""Half-width for a single fitted kernel where no layer table says better."""
+
+
+def hardware_of(device: Device, precision: str) -> Hardware:
+    """What the physical model needs of a device in a precision."""
+    return Hardware(
+        peak_flops=device.peak_flops(precision),
+        vector_flops=device.peak_flops("fp32"),
+        bandwidth=device.bandwidth,
+        l2_bytes=(device.l2_mb or DEFAULT_L2_MB[device.kind]) * 1e6,
+        units=float(device.units),
+        clock_hz=device.clock_mhz * 1e6,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Kernels with their latencies, and what the report wants to know of them."""
+
+    kernels: tuple[KernelEstimate, ...]
+    roofline_ms: float
+    uncovered: tuple[str, ...]
+    """Kind of each kernel that nothing but the roofline covers."""
+    uncovered_share: float
+
+
+class Coster:
+    """Everything that was fitted or measured for one target, loaded once."""
+
+    def __init__(self, device: Device, target: Target) -> None:
+        self.device, self.target = device, target
+        self.bundle: Bundle | None = load_bundle(device, target)
+        self.hardware = hardware_of(device, target.precision)
+        self.theta: Floats = to_vector(self.bundle.parameters) if self.bundle else MEDIAN
+        self.covered = frozenset(self.bundle.classes if self.bundle else ())
+        self.table: LookupTable | None = None
+        self.forest: Forest | None = None
+        if self.bundle and self.bundle.table:
+            text = read_checked(Path(device.folder or ""), self.bundle.table).decode()
+            self.table = LookupTable.from_csv(text, self.bundle.table)
+        if self.bundle and self.bundle.learned:
+            data = read_checked(Path(device.folder or ""), self.bundle.learned)
+            self.forest = Forest.from_bytes(data, self.bundle.learned)
+
+    def at(self, device: Device) -> Coster:
+        """The same fit on the device at another power mode."""
+        other = object.__new__(Coster)
+        other.__dict__.update(self.__dict__)
+        other.device = device
+        other.hardware = hardware_of(device, self.target.precision)
+        if device != self.device:
+            other.table = None  # measured at the default mode only
+        return other
+
+    def cost(self, kernels: Sequence[Kernel]) -> Costs:
+        """Every kernel with its latency in milliseconds, interval, source and bound."""
+        features = featurize(kernels)
+        times = kernel_times(features, self.hardware, self.theta)
+        latency = times.total * 1e3
+        known = [CLASSES[c] in self.covered and kernel_known(kernel)
+                 for c, kernel in zip(features.cls, kernels, strict=True)]  # fmt: skip
+        sources = [Source.FITTED if ok else Source.ROOFLINE for ok in known]
+        if self.forest is not None:
+            factor = np.exp(self.forest.predict(columns(features, self.hardware, times)))
+            latency = np.where(known, latency * factor, latency)
+            sources = [Source.LEARNED if ok else s for ok, s in zip(known, sources, strict=True)]
+        if self.table is not None:
+            for i, entry in enumerate(self.table.find(kernels)):
+                if entry is not None:
+                    latency[i], sources[i] = entry.combined(float(latency[i])), Source.MEASURED
+        floor = roofline_ms(
+            features, peak_flops=self.hardware.peak_flops,
+            vector_flops=self.hardware.vector_flops, bandwidth=self.hardware.bandwidth,
+        )  # fmt: skip
+        rows = tuple(
+            self._estimate(kernel, i, features, times, latency, sources, floor)
+            for i, kernel in enumerate(kernels)
+        )
+        bare = [i for i, source in enumerate(sources) if source is Source.ROOFLINE]
+        total = float(latency.sum())
+        share = float(latency[bare].sum()) / total if bare and total else 0.0
+        names = tuple(kernels[i].ops[kernels[i].anchor].kind for i in bare)
+        return Costs(rows, float(floor.sum()), names, share)
+
+    def _estimate(
+        self, kernel: Kernel, i: int, features: Features, times: Times, latency: Floats,
+        sources: Sequence[Source], floor: Floats,
+    ) -> KernelEstimate:  # fmt: skip
+        value = float(latency[i])
+        log_error = self._kernel_error(sources[i])
+        compute, memory, launch = times.compute[i], times.memory[i], times.launch[i]
+        if launch > max(compute, memory):
+            bound = Bound.OVERHEAD
+        else:
+            bound = Bound.COMPUTE if compute > memory else Bound.MEMORY
+        return KernelEstimate(
+            kernel.name, kernel.kind, tuple(op.target for op in kernel.ops), value,
+            interval(value, log_error), sources[i], bound, kernel.flops, kernel.elementwise_flops,
+            kernel.bytes, min(1.0, float(floor[i]) / value) if value else 0.0,
+        )  # fmt: skip
+
+    def _kernel_error(self, source: Source) -> float:
+        if self.bundle is None:
+            return DATASHEET_LOG_ERROR
+        if source is Source.ROOFLINE:
+            return UNCOVERED_LOG_ERROR
+        return self.bundle.log_error_90.get("kernel", KERNEL_LOG_ERROR)
+
+
+def kernel_known(kernel: Kernel) -> bool:
+    """False where an operator in the kernel has no formula."""
+    return all(op.known for op in kernel.ops)
+
+
+def renamed(kernels: Sequence[KernelEstimate]) -> tuple[KernelEstimate, ...]:
+    """Kernels of one name told apart by a number, so that every row can be referred to."""
+    seen: dict[str, int] = {}
+    rows = []
+    for kernel in kernels:
+        count = seen[kernel.name] = seen.get(kernel.name, 0) + 1
+        rows.append(kernel if count == 1 else replace(kernel, name=f"{kernel.name}#{count}"))
+    return tuple(rows)

@@ -1,0 +1,336 @@
+"""The one straight line: model, kernels, features, latencies, estimate."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from predictor.errors import ConfigError, UncoveredOperator
+from predictor.estimate import Budget, Check, Estimate, KernelEstimate, Tier
+from predictor.frontends.load import Resolution, load_graph
+from predictor.graph import PRECISIONS, Graph
+from predictor.hardware import Device, Target
+
+if TYPE_CHECKING:
+    from predictor.config import Config
+    from predictor.latency.costing import Coster, Costs
+
+__all__ = ["Predictor", "check_budget", "load_graph", "predict"]
+
+SCOPES = ("engine", "call")
+CALL_MS = 0.5
+"""What a call through a Python wrapper adds to the engine alone, milliseconds: what the benchmark
+of trtutils shows on Jetson boards between the two."""
+HOST_POWER = 4.0
+"""Exponent of the smooth maximum of host chain and device chain; they overlap almost fully."""
+EAGER_HOST_US = {"eager": 8.0, "torch_compile": 5.0}
+"""What launching an operator costs a desktop host, microseconds, where the profile has no figure."""
+NOT_INCLUDED = "not included: pre- and post-processing, host copies, first run"
+
+
+class Predictor:
+    """A target, loaded once, that answers for any number of graphs.
+
+    Args:
+        device: name, alias, or path of a ``device.yaml``, or a :class:`Device`.
+        runtime, precision, layout: the target; None takes the device's default.
+        power_mode: one of the device's power modes; None takes its default.
+
+    Raises:
+        UnknownDevice, ConfigError, ArtifactError: as the names say.
+    """
+
+    def __init__(
+        self, device: str | Path | Device, *, runtime: str | None = None,
+        precision: str | None = None, layout: str | None = None, power_mode: str | None = None,
+    ) -> None:  # fmt: skip
+        from predictor.device import load_device
+        from predictor.latency.costing import Coster
+
+        base = device if isinstance(device, Device) else load_device(device)
+        self.target: Target = base.target(runtime, precision, layout)
+        self.device = base.at_power(power_mode)
+        self.coster: Coster = Coster(base, self.target).at(self.device)
+        bundle = self.coster.bundle
+        self.rules = bundle.rules if bundle else self.target.runtime
+
+    def estimate(
+        self, graph: Graph, *, scope: str = "engine", budget: Budget | None = None,
+        strict: bool = False,
+    ) -> Estimate:  # fmt: skip
+        """The latency of ``graph`` on this target, with its provenance.
+
+        Raises:
+            ConfigError: unknown scope.
+            UncoveredOperator: ``strict``, and a kernel stands on the roofline alone.
+        """
+        from predictor.kernels.fusion import cast_graph, fuse
+        from predictor.latency.costing import renamed
+
+        if scope not in SCOPES:
+            raise ConfigError(f"unknown scope '{scope}'; use engine (alone) or call (from Python)")
+        graph = cast_graph(graph, PRECISIONS[self.target.precision])
+        kernels = fuse(graph, self.rules)
+        costs = self.coster.cost(kernels)
+        if strict:
+            self._refuse(graph, costs)
+        launches = sum(len(kernel.ops) for kernel in kernels)
+        return _assemble(self, graph, costs, renamed(costs.kernels), launches, scope, budget)
+
+    def _refuse(self, graph: Graph, costs: Costs) -> None:
+        if costs.uncovered:
+            raise UncoveredOperator(
+                f"strict: {_uncovered(costs, len(costs.kernels))}. Leave out --strict to take the "
+                "roofline, or choose a target that covers them: predict-latency devices"
+            )
+
+
+@functools.lru_cache(maxsize=16)
+def _predictor(
+    device: str, runtime: str | None, precision: str | None, layout: str | None,
+    power_mode: str | None, stamp: float,
+) -> Predictor:  # fmt: skip
+    return Predictor(
+        device, runtime=runtime, precision=precision, layout=layout, power_mode=power_mode
+    )
+
+
+def predict(
+    model: Any,
+    *,
+    device: str | Path | Device | None = None,
+    runtime: str | None = None,
+    precision: str | None = None,
+    batch: int | None = None,
+    resolution: Resolution | None = None,
+    power_mode: str | None = None,
+    layout: str | None = None,
+    inputs: Any = None,
+    scope: str | None = None,
+    budget: Budget | None = None,
+    strict: bool | None = None,
+    config: Config | None = None,
+) -> Estimate:
+    """Predict the latency of a model on a device that need not be there.
+
+    Args:
+        model: a :class:`Graph`, a torch module (with ``inputs``), a path or a model name.
+        device: a name, an alias, or the path of a ``device.yaml``.
+        runtime, precision, layout, power_mode: the target; None takes the device's default.
+        batch, resolution: override the model's own (for files and names).
+        scope: ``engine`` (the network alone) or ``call`` (a call through Python).
+        budget: limits to check; ``strict`` makes uncovered kernels an error.
+        config: a configuration; arguments given here win over it.
+
+    Raises:
+        PredictorError: one of :mod:`predictor.errors`, saying place, cause and remedy.
+    """
+    if config is None and isinstance(model, (str, os.PathLike)):
+        text = os.fspath(model)
+        if text == "-" or text.lower().endswith((".yaml", ".yml")):
+            from predictor.config import load_config
+
+            config = load_config(text)
+    if config is not None:
+        device, runtime = device or config.device, runtime or config.runtime
+        precision, layout = precision or config.precision, layout or config.layout
+        power_mode, scope = power_mode or config.power_mode, scope or config.scope
+        budget = budget or config.budget
+        strict = config.strict if strict is None else strict
+    if device is None:
+        raise ConfigError("no device: give one, such as device='jetson'")
+    predictor = _find(device, runtime, precision, layout, power_mode)
+    graph = _graph_of(model, inputs, batch, resolution, config)
+    return predictor.estimate(
+        graph, scope=scope or "engine", budget=budget, strict=bool(strict)
+    )
+
+
+def _find(
+    device: str | Path | Device, runtime: str | None, precision: str | None, layout: str | None,
+    power_mode: str | None,
+) -> Predictor:  # fmt: skip
+    if isinstance(device, Device):
+        return Predictor(device, runtime=runtime, precision=precision, layout=layout,
+                         power_mode=power_mode)  # fmt: skip
+    path = Path(device)
+    stamp = path.stat().st_mtime if path.is_file() else 0.0
+    return _predictor(str(device), runtime, precision, layout, power_mode, stamp)
+
+
+def _graph_of(
+    model: Any, inputs: Any, batch: int | None, resolution: Resolution | None,
+    config: Config | None,
+) -> Graph:  # fmt: skip
+    if isinstance(model, (str, os.PathLike)):
+        return load_graph(model, batch=batch, resolution=resolution, inputs=inputs, config=config)
+    if isinstance(model, Graph):
+        if batch not in (None, model.batch) or resolution is not None or inputs is not None:
+            raise ConfigError(
+                f"this graph was traced at batch {model.batch}; trace the model again at other "
+                "shapes, or give its path or name"
+            )
+        return model
+    if inputs is None:
+        raise ConfigError("a module needs inputs, such as inputs=(1, 3, 224, 224)")
+    from predictor.frontends.load import resized
+    from predictor.frontends.torch_module import rebatched, trace
+
+    if resolution is not None:
+        sides = (resolution, resolution) if isinstance(resolution, int) else resolution
+        inputs = resized(inputs, sides)
+    return trace(model, rebatched(inputs, batch) if batch is not None else inputs)
+
+
+def check_budget(budget: Budget | None, latency_ms: float, graph: Graph, memory_mb: float,
+                 model_mb: float) -> tuple[Check, ...]:  # fmt: skip
+    """One check for each limit that the budget sets."""
+    if budget is None:
+        return ()
+    lines = (
+        ("latency_ms", latency_ms, budget.latency_ms, "ms"),
+        ("macs", graph.macs, budget.macs, ""),
+        ("flops", graph.flops, budget.flops, ""),
+        ("params", graph.params, budget.params, ""),
+        ("memory_mb", memory_mb, budget.memory_mb, "MB"),
+        ("model_mb", model_mb, budget.model_mb, "MB"),
+    )
+    return tuple(Check(n, float(v), float(m), u) for n, v, m, u in lines if m is not None)
+
+
+def _assemble(
+    predictor: Predictor, graph: Graph, costs: Costs, kernels: tuple[KernelEstimate, ...],
+    launches: int, scope: str, budget: Budget | None,
+) -> Estimate:  # fmt: skip
+    from predictor.latency import intervals
+
+    device, target, bundle = predictor.device, predictor.target, predictor.coster.bundle
+    device_ms = sum(kernel.latency_ms for kernel in kernels)
+    overheads = _overheads(predictor, device_ms, launches, scope)
+    latency_ms = device_ms + sum(overheads.values())
+    if bundle is None:
+        log_error = intervals.DATASHEET_LOG_ERROR
+    else:
+        quantiles = bundle.log_error_90
+        wanted = ("board",) if bundle.siblings_only else intervals.PROTOCOLS
+        base = next((quantiles[p] for p in wanted if p in quantiles), intervals.DATASHEET_LOG_ERROR)
+        log_error = intervals.widened(base, costs.uncovered_share)
+    dtype_mb = graph.model_bytes / 1e6
+    memory_mb = dtype_mb + graph.peak_activation_bytes / 1e6
+    device_mb = device.memory_gb * 1e3
+    return Estimate(
+        model=graph.name, device=device.name, device_title=device.title,
+        runtime=target.runtime, precision=target.precision, power_mode=device.power_mode,
+        software=(bundle.software if bundle else "") or target.software, batch=graph.batch,
+        tier=Tier(target.tier), latency_ms=latency_ms,
+        interval_ms=intervals.interval(latency_ms, log_error),
+        throughput_fps=1e3 * graph.batch / latency_ms if latency_ms else 0.0,
+        kernels=kernels, overheads_ms=overheads, macs=graph.macs, flops=graph.flops,
+        elementwise_flops=graph.elementwise_flops, params=graph.params, model_mb=dtype_mb,
+        memory_access_mb=graph.memory_access_bytes / 1e6,
+        fused_memory_access_mb=sum(kernel.bytes for kernel in kernels) / 1e6,
+        peak_activation_mb=graph.peak_activation_bytes / 1e6, memory_needed_mb=memory_mb,
+        device_memory_mb=device_mb, fits_memory=memory_mb <= device_mb,
+        peak_share=min(1.0, costs.roofline_ms / latency_ms) if latency_ms else 0.0, scope=scope,
+        checks=check_budget(budget, latency_ms, graph, memory_mb, dtype_mb),
+        warnings=_warnings(predictor, graph, costs, memory_mb, device_mb),
+        hints=_hints(predictor, kernels, overheads, latency_ms),
+        notes=_notes(predictor, graph, scope),
+        accuracy=dict(bundle.card) if bundle else {},
+        roof={"peak_flops": predictor.coster.hardware.peak_flops, "bandwidth": device.bandwidth},
+    )  # fmt: skip
+
+
+def _overheads(
+    predictor: Predictor, device_ms: float, launches: int, scope: str
+) -> dict[str, float]:
+    """Parts that no kernel carries. Host and device chains overlap: only the excess counts."""
+    bundle, device, runtime = predictor.coster.bundle, predictor.device, predictor.target.runtime
+    parts: dict[str, float] = {}
+    if device.kind == "gpu" and runtime in EAGER_HOST_US:
+        host_us = (bundle.host_us if bundle else None) or device.host.eager_us_per_op
+        host_ms = 1e-3 * launches * (host_us or EAGER_HOST_US[runtime])
+        both = (host_ms**HOST_POWER + device_ms**HOST_POWER) ** (1 / HOST_POWER)
+        parts["launch_chain"] = both - device_ms
+    if bundle is not None:
+        parts["call_constant"] = 1e-3 * bundle.parameters.get("call_us", 0.0)
+    if scope == "call":
+        parts["python_call"] = (bundle.call_ms if bundle else None) or CALL_MS
+    return parts
+
+
+def _uncovered(costs: Costs, total: int) -> str:
+    names = Counter(name.removeprefix("unknown:") for name in costs.uncovered)
+    listed = ", ".join(f"{name} x{count}" for name, count in names.most_common(6))
+    more = ", ..." if len(names) > 6 else ""
+    return (
+        f"{len(costs.uncovered)} of {total} kernels ({listed}{more}) have no measurement and no "
+        "model on this device"
+    )
+
+
+def _warnings(
+    predictor: Predictor, graph: Graph, costs: Costs, memory_mb: float, device_mb: float
+) -> tuple[str, ...]:
+    bundle, target = predictor.coster.bundle, predictor.target
+    found = []
+    if bundle is None:
+        found.append(
+            f"nothing was fitted for {target.runtime} {target.precision} on "
+            f"{predictor.device.name}; roofline with typical efficiencies used, interval widened"
+        )
+    elif costs.uncovered:
+        found.append(f"{_uncovered(costs, len(costs.kernels))}; roofline used, interval widened")
+    if graph.unknown:
+        found.append(f"no formula for: {', '.join(graph.unknown)}; only their bytes are counted")
+    if bundle is not None and bundle.siblings_only:
+        found.append(f"{predictor.device.name} itself was never measured: {bundle.basis}")
+    if memory_mb > device_mb:
+        found.append(
+            f"needs about {memory_mb:,.0f} MB, the device has {device_mb:,.0f} MB: it will not fit"
+        )
+    return tuple(found)
+
+
+def _hints(
+    predictor: Predictor, kernels: tuple[KernelEstimate, ...], overheads: dict[str, float],
+    latency_ms: float,
+) -> tuple[str, ...]:  # fmt: skip
+    """What the physics would gain from; at most a few, largest first."""
+    hints = []
+    launch = overheads.get("launch_chain", 0.0)
+    if launch > 0.3 * latency_ms:
+        hints.append(
+            f"{launch / latency_ms:.0%} of the time is the host launching operators: a larger "
+            "batch, or a runtime that fuses (torch_compile, tensorrt), would hide it"
+        )
+    small = sum(k.latency_ms for k in kernels if k.bound == "overhead")
+    if small > 0.5 * latency_ms:
+        hints.append(
+            f"{small / latency_ms:.0%} of the time is in kernels too small to fill the device: "
+            "fewer, wider layers cost less than many narrow ones"
+        )
+    memory = sum(k.latency_ms for k in kernels if k.bound == "memory")
+    if memory > 0.6 * latency_ms and predictor.target.precision == "fp32":
+        hints.append(
+            f"{memory / latency_ms:.0%} of the time waits for memory: fp16 would halve the bytes"
+        )
+    return tuple(hints)
+
+
+def _notes(predictor: Predictor, graph: Graph, scope: str) -> tuple[str, ...]:
+    bundle = predictor.coster.bundle
+    covers = "the engine alone" if scope == "engine" else "a call through Python"
+    notes = [f"covers {covers}, steady state, batch {graph.batch}", NOT_INCLUDED]
+    if bundle is not None:
+        notes.append(bundle.basis)
+    return (*notes, *graph.notes)
+
+
+def warm(estimate: Estimate) -> Estimate:
+    """The estimate without kernels, for callers that only want the total."""
+    return replace(estimate, kernels=())
