@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from predictor.graph import Op
-from predictor.operators.base import AtenCall, Attrs, Cost, Draft, Family, Gemm, Kind
+from predictor.operators.base import AtenCall, Attrs, Cost, Draft, Family, Gemm, Kind, OnnxNode
 
 
 def attention_cost(op: Draft) -> Cost:
@@ -34,6 +34,12 @@ def _fused(call: AtenCall) -> tuple[str, Attrs]:
     return "attention", {"causal": False}
 
 
+def _onnx(node: OnnxNode) -> tuple[str, Attrs]:
+    always = node.op_type == "GroupQueryAttention"
+    flags = node.attributes.get("is_causal"), node.attributes.get("unidirectional")
+    return "attention", {"causal": always or any(flags)}
+
+
 FAMILY = Family(
     kinds=(Kind("attention", attention_cost, "matrix", attention_gemm),),
     aten={
@@ -45,4 +51,5 @@ FAMILY = Family(
         "aten._scaled_dot_product_fused_attention_overrideable": _fused,
         "aten._scaled_dot_product_attention_math": _fused,
     },
+    onnx={"Attention": _onnx, "MultiHeadAttention": _onnx, "GroupQueryAttention": _onnx},
 )

@@ -66,7 +66,8 @@ class OnnxNode(NamedTuple):
     """An ONNX node as a rule sees it.
 
     ``attributes`` holds plain Python values; ``inputs`` a spec per input slot (None where absent),
-    weights included; ``constants`` the values of small constant inputs by slot, flattened.
+    weights included; ``constants`` the values of small constant inputs by slot, flattened;
+    ``static`` the slots that hold weights or constants of any size.
     """
 
     op_type: str
@@ -74,6 +75,7 @@ class OnnxNode(NamedTuple):
     inputs: tuple[TensorSpec | None, ...]
     outputs: tuple[TensorSpec, ...]
     constants: Mapping[int, tuple[float, ...]]
+    static: frozenset[int] = frozenset()
 
 
 Attrs = dict[str, Any]

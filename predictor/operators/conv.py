@@ -73,6 +73,40 @@ def _aten_convolution(call: AtenCall) -> tuple[str, Attrs]:
     }
 
 
+def _aten_conv(call: AtenCall) -> tuple[str, Attrs]:
+    """conv1d/2d/3d as called: (input, weight, bias, stride, padding, dilation, groups)."""
+    kernel = tuple(int(size) for size in call.args[1].shape[2:])
+    dims = len(kernel)
+    dilation, padding = pair(call.get(5, "dilation", 1), dims), call.get(4, "padding", 0)
+    if isinstance(padding, str):
+        same = tuple(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
+        padding = same if padding == "same" else 0
+    return "conv", {
+        "kernel": kernel,
+        "stride": pair(call.get(3, "stride", 1), dims),
+        "padding": pair(padding, dims),
+        "dilation": dilation,
+        "groups": int(call.get(6, "groups", 1)),
+        "transposed": False,
+        "bias": call.get(2, "bias") is not None,
+    }
+
+
+def _aten_conv_transpose(call: AtenCall) -> tuple[str, Attrs]:
+    """(input, weight, bias, stride, padding, output_padding, groups, dilation)."""
+    kernel = tuple(int(size) for size in call.args[1].shape[2:])
+    dims = len(kernel)
+    return "conv", {
+        "kernel": kernel,
+        "stride": pair(call.get(3, "stride", 1), dims),
+        "padding": pair(call.get(4, "padding", 0), dims),
+        "dilation": pair(call.get(7, "dilation", 1), dims),
+        "groups": int(call.get(6, "groups", 1)),
+        "transposed": True,
+        "bias": call.get(2, "bias") is not None,
+    }
+
+
 def _aten_deform(call: AtenCall) -> tuple[str, Attrs]:
     weight = call.args[1]
     return "deform_conv", {
@@ -84,18 +118,22 @@ def _aten_deform(call: AtenCall) -> tuple[str, Attrs]:
 
 
 def _onnx_conv(node: OnnxNode) -> tuple[str, Attrs]:
-    weight = node.inputs[1]
+    quantised = node.op_type == "QLinearConv"
+    weight = node.inputs[3 if quantised else 1]
     kernel = tuple(weight.shape[2:]) if weight else tuple(node.attributes["kernel_shape"])
     dims = len(kernel)
     pads = tuple(node.attributes.get("pads", (0,) * (2 * dims)))
-    return "conv", {
+    bias = {"QLinearConv": 8, "DeformConv": 3}.get(node.op_type, 2)
+    return "deform_conv" if node.op_type == "DeformConv" else "conv", {
         "kernel": kernel,
         "stride": pair(node.attributes.get("strides", 1), dims),
         "padding": pads[:dims],
         "dilation": pair(node.attributes.get("dilations", 1), dims),
         "groups": int(node.attributes.get("group", 1)),
         "transposed": node.op_type == "ConvTranspose",
-        "bias": len(node.inputs) > 2 and node.inputs[2] is not None,
+        "bias": node.op_type != "ConvInteger"
+        and len(node.inputs) > bias
+        and node.inputs[bias] is not None,
     }
 
 
@@ -107,7 +145,20 @@ FAMILY = Family(
     aten={
         "aten.convolution": _aten_convolution,
         "aten._convolution": _aten_convolution,
+        "aten.conv1d": _aten_conv,
+        "aten.conv2d": _aten_conv,
+        "aten.conv3d": _aten_conv,
+        "aten.conv_transpose1d": _aten_conv_transpose,
+        "aten.conv_transpose2d": _aten_conv_transpose,
+        "aten.conv_transpose3d": _aten_conv_transpose,
         "torchvision.deform_conv2d": _aten_deform,
     },
-    onnx={"Conv": _onnx_conv, "ConvTranspose": _onnx_conv},
+    onnx={
+        "Conv": _onnx_conv,
+        "ConvTranspose": _onnx_conv,
+        "FusedConv": _onnx_conv,
+        "QLinearConv": _onnx_conv,
+        "ConvInteger": _onnx_conv,
+        "DeformConv": _onnx_conv,
+    },
 )

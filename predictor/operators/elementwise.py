@@ -8,11 +8,14 @@ divide; silu 5; gelu 8; hard-swish 4; softmax 5: max, subtract, exp, sum, divide
 from __future__ import annotations
 
 from predictor.operators.base import (
+    AtenCall,
     AtenRule,
+    Attrs,
     Cost,
     Draft,
     Family,
     Kind,
+    OnnxNode,
     OnnxRule,
     per_input,
 )
@@ -55,6 +58,11 @@ def elementwise_cost(op: Draft) -> Cost:
     return Cost(0, op.outputs[0].numel if op.outputs else 0)
 
 
+def _hardtanh(call: AtenCall) -> tuple[str, Attrs]:
+    bounds = (call.get(1, "min_val", -1), call.get(2, "max_val", 1))
+    return "activation", {"fn": "relu6" if bounds == (0, 6) else "hardtanh"}
+
+
 def _table() -> dict[str, AtenRule]:
     rules: dict[str, AtenRule] = {}
     for name in UNARY + BINARY:
@@ -64,6 +72,7 @@ def _table() -> dict[str, AtenRule]:
     for name in REDUCTIONS:
         rules[f"aten.{name}"] = ("reduce", {"fn": name.split(".")[0]})
     rules["aten.prelu"] = rules["aten._prelu_kernel"] = ("activation", {"fn": "prelu"})
+    rules["aten.hardtanh"] = _hardtanh
     rules["aten.rrelu_with_noise"] = ("activation", {"fn": "rrelu"})
     rules["aten.log_sigmoid_forward"] = ("activation", {"fn": "logsigmoid"})
     for name in ("_softmax", "softmax", "_safe_softmax", "_masked_softmax"):
@@ -73,6 +82,14 @@ def _table() -> dict[str, AtenRule]:
     for name in ("cumsum", "cumprod", "logcumsumexp", "cummax", "_cummax_helper"):
         rules[f"aten.{name}"] = ("scan", {"fn": name})
     return rules
+
+
+def _onnx_clip(node: OnnxNode) -> tuple[str, Attrs]:
+    low = node.constants.get(1, (node.attributes.get("min"),))
+    high = node.constants.get(2, (node.attributes.get("max"),))
+    if tuple(low) == (0.0,) and tuple(high) == (6.0,):
+        return "activation", {"fn": "relu6"}
+    return "elementwise", {"fn": "clamp"}
 
 
 def _onnx_table() -> dict[str, OnnxRule]:
@@ -87,15 +104,17 @@ def _onnx_table() -> dict[str, OnnxRule]:
         "Add Sub Mul Div Pow Mod Max Min Mean Sum Abs Neg Sqrt Reciprocal Exp Log Sin Cos Tan Asin "
         "Acos Atan Sinh Cosh Asinh Acosh Atanh Erf Floor Ceil Round Sign Not And Or Xor BitwiseAnd "
         "BitwiseOr BitwiseXor BitwiseNot BitShift Equal Greater GreaterOrEqual Less LessOrEqual "
-        "Where Clip IsNaN IsInf Dropout QuantizeLinear DequantizeLinear DynamicQuantizeLinear"
+        "Where Clip IsNaN IsInf Dropout QuantizeLinear DequantizeLinear DynamicQuantizeLinear "
+        "BiasAdd Bernoulli Affine Scale RotaryEmbedding"
     ).split()
     rules: dict[str, OnnxRule] = {k: ("activation", {"fn": v}) for k, v in activations.items()}
     rules.update({name: ("elementwise", {"fn": name.lower()}) for name in elementwise})
-    for name in ("Sum Mean Max Min Prod L1 L2 LogSum LogSumExp SumSquare").split():
+    for name in ("Sum Max Min Prod L1 L2 LogSum LogSumExp SumSquare").split():
         rules[f"Reduce{name}"] = ("reduce", {"fn": name.lower()})
     rules["ArgMax"] = rules["ArgMin"] = ("reduce", {"fn": "argmax"})
     rules["Softmax"], rules["LogSoftmax"] = ("softmax", {}), ("softmax", {"log": True})
     rules["Hardmax"] = ("softmax", {})
+    rules["Clip"] = _onnx_clip
     rules["CumSum"] = ("scan", {"fn": "cumsum"})
     return rules
 

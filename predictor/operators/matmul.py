@@ -49,7 +49,12 @@ def bilinear_cost(op: Draft) -> Cost:
 
 
 def einsum_cost(op: Draft) -> Cost:
-    """Product of the sizes of all indices: one MAC each (two operands; the plain contraction)."""
+    """Product of the sizes of all indices: one MAC each (two operands; the plain contraction).
+
+    ``attrs["k"]`` is the product of the sizes that are summed over, where a frontend knows it.
+    """
+    if "k" in op.attrs:
+        return Cost(op.outputs[0].numel * op.attrs["k"])
     sizes: dict[str, int] = {}
     left = op.attrs["equation"].replace(" ", "").split("->")[0]
     operands = (*op.inputs, *op.weights)
@@ -72,19 +77,44 @@ def _linear(call: AtenCall) -> tuple[str, Attrs]:
 
 
 def _onnx_matmul(node: OnnxNode) -> tuple[str, Attrs]:
-    first = node.inputs[0]
-    return "matmul", {"k": first.shape[-1] if first and first.shape else 1}
+    first, slot = node.inputs[0], 3 if node.op_type == "QLinearMatMul" else 1
+    second = node.inputs[slot] if slot < len(node.inputs) else None
+    axis = -2 if node.attributes.get("transA") and first and len(first.shape) > 1 else -1
+    k = first.shape[axis] if first and first.shape else 1
+    if slot in node.static and 0 not in node.static and second and len(second.shape) == 2:
+        return "linear", {"k": k, "bias": False}
+    return "matmul", {"k": k}
 
 
 def _onnx_gemm(node: OnnxNode) -> tuple[str, Attrs]:
     first = node.inputs[0]
     axis = 0 if node.attributes.get("transA") else -1
     has_bias = len(node.inputs) > 2 and node.inputs[2] is not None
-    return "matmul", {"k": first.shape[axis] if first else 1, "bias": has_bias}
+    kind = "linear" if 1 in node.static and 0 not in node.static else "matmul"
+    return kind, {"k": first.shape[axis] if first else 1, "bias": has_bias}
+
+
+def _einsum(equation: str, shapes: list[tuple[int, ...]]) -> tuple[str, Attrs]:
+    """``k`` is the product of the sizes of the indices that the result lacks."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    sizes: dict[str, int] = {}
+    for term, shape in zip(left.split(","), shapes, strict=False):
+        head, _, tail = term.partition("...")
+        sizes.update(zip(head, shape, strict=False))
+        sizes.update(zip(reversed(tail), reversed(shape), strict=False))
+    if not arrow:
+        right = "".join(letter for letter in sizes if left.count(letter) == 1)
+    k = math.prod(n for letter, n in sizes.items() if letter not in right)
+    return "einsum", {"equation": equation, "k": k}
+
+
+def _aten_einsum(call: AtenCall) -> tuple[str, Attrs]:
+    return _einsum(str(call.args[0]), [tuple(t.shape) for t in call.args[1]])
 
 
 def _onnx_einsum(node: OnnxNode) -> tuple[str, Attrs]:
-    return "einsum", {"equation": str(node.attributes.get("equation", ""))}
+    shapes = [spec.shape for spec in node.inputs if spec is not None]
+    return _einsum(str(node.attributes.get("equation", "")), shapes)
 
 
 FAMILY = Family(
@@ -96,6 +126,7 @@ FAMILY = Family(
     ),
     aten={
         "aten.linear": _linear,
+        "aten.matmul": _mm, "aten.einsum": _aten_einsum,
         "aten.mm": _mm, "aten.bmm": _mm, "aten.mv": _mm, "aten.dot": _mm, "aten.vdot": _mm,
         "aten._int_mm": _mm, "aten._scaled_mm": _mm,
         "aten.addmm": _addmm, "aten.baddbmm": _addmm, "aten.addbmm": _addmm, "aten.addmv": _addmm,
@@ -103,5 +134,6 @@ FAMILY = Family(
         "aten._trilinear": ("bilinear", {}),
     },
     onnx={"MatMul": _onnx_matmul, "Gemm": _onnx_gemm, "Einsum": _onnx_einsum,
-          "MatMulInteger": _onnx_matmul, "QLinearMatMul": _onnx_matmul},
+          "MatMulInteger": _onnx_matmul, "QLinearMatMul": _onnx_matmul,
+          "FusedMatMul": _onnx_matmul, "FusedGemm": _onnx_gemm},
 )  # fmt: skip

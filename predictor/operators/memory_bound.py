@@ -8,6 +8,7 @@ indices, not the table.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from predictor.operators.base import (
     AtenCall,
@@ -93,6 +94,13 @@ def _fft(call: AtenCall) -> tuple[str, Attrs]:
     return "fft", {"length": math.prod(int(call.args[0].shape[d]) for d in dims)}
 
 
+def _fft_last(dims: int) -> Callable[[AtenCall], tuple[str, Attrs]]:
+    def rule(call: AtenCall) -> tuple[str, Attrs]:
+        return "fft", {"length": math.prod(int(n) for n in call.args[0].shape[-dims:])}
+
+    return rule
+
+
 def _cat(call: AtenCall) -> tuple[str, Attrs]:
     return "concat", {"axis": int(call.get(1, "dim", 0) or 0)}
 
@@ -113,8 +121,8 @@ def _split(call: AtenCall) -> tuple[str, Attrs]:
 _VIEWS = {
     "reshape": "view _unsafe_view _reshape_alias unsqueeze squeeze detach alias view_as_complex "
     "view_as_real view_dtype flatten reshape lift_fresh unfold _conj _neg_view "
-    "resolve_conj resolve_neg real imag".split(),
-    "transpose": "t transpose permute movedim swapaxes".split(),
+    "resolve_conj resolve_neg real imag unflatten view_as squeeze_copy".split(),
+    "transpose": "t transpose permute movedim moveaxis swapaxes swapdims numpy_T mT".split(),
     "slice": "slice select narrow unbind diagonal as_strided".split(),
     "expand": "expand broadcast_to expand_as".split(),
 }
@@ -123,12 +131,13 @@ _COPIES = (
     "pixel_unshuffle channel_shuffle reshape_copy view_copy tile repeat_interleave "
     "slice_scatter select_scatter diagonal_scatter fill index_fill constant_pad_nd "
     "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
-    "replication_pad3d _pad_circular diag_embed meshgrid unfold_copy native_channel_shuffle"
+    "replication_pad3d _pad_circular diag_embed meshgrid unfold_copy native_channel_shuffle "
+    "pad to type_as float half block_diag hstack vstack lift_fresh_copy detach_copy"
 ).split()
 _GATHERS = (
     "embedding index index_select gather take take_along_dim embedding_bag _embedding_bag "
     "_embedding_bag_forward_only masked_select nonzero nonzero_static _unsafe_index bucketize "
-    "searchsorted unique2 _unique2"
+    "searchsorted unique2 _unique2 one_hot"
 ).split()
 _SCATTERS = (
     "scatter scatter_add scatter_reduce index_put _index_put_impl index_add index_copy "
@@ -167,6 +176,8 @@ def _aten_table() -> dict[str, AtenRule]:
     rules.update({f"aten.{name}": _resize(mode) for name, mode in _RESIZES.items()})
     rules["aten.topk"] = rules["aten.sort"] = rules["aten.argsort"] = _sort
     rules["aten._fft_r2c"] = rules["aten._fft_c2r"] = rules["aten._fft_c2c"] = _fft
+    for prefix in ("", "r", "ir", "i", "h", "ih"):
+        rules[f"aten.fft_{prefix}fft"], rules[f"aten.fft_{prefix}fft2"] = _fft_last(1), _fft_last(2)
     rules["torchvision.nms"] = ("nms", {})
     for name in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool"):
         rules[f"torchvision.{name}"] = ("roi", {"fn": name})
@@ -179,12 +190,29 @@ def _onnx_resize(node: OnnxNode) -> tuple[str, Attrs]:
 
 
 def _onnx_concat(node: OnnxNode) -> tuple[str, Attrs]:
-    return "concat", {"axis": int(node.attributes.get("axis", 0))}
+    rank = max(1, len(node.outputs[0].shape))
+    return "concat", {"axis": int(node.attributes.get("axis", 1)) % rank}
 
 
 def _onnx_transpose(node: OnnxNode) -> tuple[str, Attrs]:
-    order = node.attributes.get("perm")
-    return "transpose", {"order": tuple(order)} if order else {}
+    order = node.attributes.get("perm") or range(len(node.outputs[0].shape))[::-1]
+    return "transpose", {"order": tuple(int(i) for i in order)}
+
+
+def _onnx_gather(node: OnnxNode) -> tuple[str, Attrs]:
+    index = node.inputs[1]
+    if 1 in node.static and index is not None and index.numel == 1:
+        return "slice", {"axis": int(node.attributes.get("axis", 0))}
+    return "gather", {"fn": "embedding" if 0 in node.static else "gather"}
+
+
+def _onnx_fft(node: OnnxNode) -> tuple[str, Attrs]:
+    x, out = node.inputs[0], node.outputs[0]
+    if node.op_type == "STFT":
+        window = node.constants.get(3) or (2.0 * out.shape[-2],)
+        return "fft", {"length": int(window[0])}
+    rest = out.numel // max(1, max(out.shape[1:-1], default=1))
+    return "fft", {"length": max(1, (x.numel if x else 1) // max(1, rest))}
 
 
 def _onnx_sort(node: OnnxNode) -> tuple[str, Attrs]:
@@ -193,7 +221,8 @@ def _onnx_sort(node: OnnxNode) -> tuple[str, Attrs]:
 
 
 def _onnx_axis(node: OnnxNode) -> tuple[str, Attrs]:
-    return "slice", {"axis": int(node.attributes.get("axis", 0))}
+    rank = max(1, len(node.outputs[0].shape))
+    return "slice", {"axis": int(node.attributes.get("axis", 0)) % rank}
 
 
 def _onnx_table() -> dict[str, OnnxRule]:
@@ -203,15 +232,16 @@ def _onnx_table() -> dict[str, OnnxRule]:
         "expand": "Expand",
         "copy": "Tile Pad DepthToSpace SpaceToDepth Cast CastLike Trilu ReverseSequence "
         "CenterCropPad Col2Im Compress",
-        "gather": "Gather GatherElements GatherND NonZero Unique OneHot",
+        "gather": "GatherElements GatherND NonZero Unique OneHot MaxUnpool",
         "scatter": "Scatter ScatterElements ScatterND",
         "fill": "Constant ConstantOfShape Range EyeLike RandomNormal RandomUniform Shape Size "
-        "RandomNormalLike RandomUniformLike",
+        "RandomNormalLike RandomUniformLike Multinomial AffineGrid",
     }.items():
         rules.update({name: (kind, {"fn": name.lower()}) for name in names.split()})
     rules["Transpose"], rules["Concat"] = _onnx_transpose, _onnx_concat
     rules["Slice"] = ("slice", {})
-    rules["Split"] = _onnx_axis
+    rules["Split"], rules["Gather"] = _onnx_axis, _onnx_gather
+    rules["DFT"] = rules["STFT"] = _onnx_fft
     rules["Resize"] = rules["Upsample"] = _onnx_resize
     rules["GridSample"] = _resize("bilinear")
     rules["TopK"] = _onnx_sort

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from predictor.operators.base import AtenCall, Attrs, Cost, Draft, Family, Kind, OnnxNode, pair
+from predictor.operators.base import (
+    AtenCall,
+    AtenRule,
+    Attrs,
+    Cost,
+    Draft,
+    Family,
+    Kind,
+    OnnxNode,
+    OnnxRule,
+    pair,
+)
 
 
 def pool_cost(op: Draft) -> Cost:
@@ -17,7 +29,7 @@ def pool_cost(op: Draft) -> Cost:
     return Cost(0, out.numel * window, write_bytes=out.nbytes)
 
 
-def _windowed(kind: str, dims: int) -> object:
+def _windowed(kind: str, dims: int) -> AtenRule:
     def rule(call: AtenCall) -> tuple[str, Attrs]:
         kernel = pair(call.get(1, "kernel_size"), dims)
         stride = call.get(2, "stride") or kernel
@@ -33,7 +45,7 @@ def _adaptive(kind: str) -> tuple[str, Attrs]:
     return "pool", {"type": kind, "adaptive": True}
 
 
-def _onnx_window(kind: str) -> object:
+def _onnx_window(kind: str) -> OnnxRule:
     def rule(node: OnnxNode) -> tuple[str, Attrs]:
         kernel = tuple(int(k) for k in node.attributes["kernel_shape"])
         dims = len(kernel)
@@ -46,9 +58,28 @@ def _onnx_window(kind: str) -> object:
     return rule
 
 
+def spatial_mean(rank: int, axes: Sequence[int]) -> tuple[str, Attrs]:
+    """A mean over all positions of (N, C, *spatial) is a global average pool, however written."""
+    spatial = {axis % rank for axis in axes} == set(range(2, rank)) if rank > 2 else False
+    return _adaptive("avg") if spatial and rank > 3 else ("reduce", {"fn": "mean"})
+
+
+def _aten_mean(call: AtenCall) -> tuple[str, Attrs]:
+    axes = call.get(1, "dim")
+    axes = (axes,) if isinstance(axes, int) else tuple(axes or ())
+    return spatial_mean(len(call.args[0].shape), axes)
+
+
+def _onnx_mean(node: OnnxNode) -> tuple[str, Attrs]:
+    x = node.inputs[0]
+    axes = node.attributes.get("axes") or node.constants.get(1) or ()
+    return spatial_mean(len(x.shape) if x else 0, [int(axis) for axis in axes])
+
+
 FAMILY = Family(
     kinds=(Kind("pool", pool_cost),),
     aten={
+        "aten.mean.dim": _aten_mean,
         "aten.max_pool1d": _windowed("max", 1),
         "aten.max_pool2d_with_indices": _windowed("max", 2),
         "aten.max_pool2d": _windowed("max", 2),
@@ -69,7 +100,9 @@ FAMILY = Family(
         "MaxPool": _onnx_window("max"),
         "AveragePool": _onnx_window("avg"),
         "LpPool": _onnx_window("lp"),
+        "ReduceMean": _onnx_mean,
         "GlobalAveragePool": _adaptive("avg"),
         "GlobalMaxPool": _adaptive("max"),
+        "GlobalLpPool": _adaptive("lp"),
     },
 )

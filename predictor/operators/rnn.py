@@ -6,7 +6,9 @@ RNN 1), and with a projection of size p also hidden x p, the state being p wide.
 
 from __future__ import annotations
 
-from predictor.operators.base import Cost, Draft, Family, Kind, OnnxNode
+from collections.abc import Callable
+
+from predictor.operators.base import AtenCall, Cost, Draft, Family, Kind, OnnxNode
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 STEP_FLOPS = {"lstm": 9, "gru": 7, "rnn": 1}
@@ -40,11 +42,36 @@ def _onnx_rnn(node: OnnxNode) -> tuple[str, dict[str, object]]:
         "layers": 1,
         "bidirectional": node.attributes.get("direction") == "bidirectional",
         "bias": len(node.inputs) > 3 and node.inputs[3] is not None,
-        "steps": x.shape[0] if x and x.shape else 1,
+        "projection": 0,
+        "steps": x.shape[1 if node.attributes.get("layout") else 0] if x else 1,
     }
+
+
+def _aten_rnn(mode: str) -> Callable[[AtenCall], tuple[str, dict[str, object]]]:
+    """(input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)."""
+
+    def rule(call: AtenCall) -> tuple[str, dict[str, object]]:
+        x, params = call.args[0], call.args[2]
+        state = call.args[1][0] if isinstance(call.args[1], (list, tuple)) else call.args[1]
+        hidden, width = int(params[0].shape[0]) // GATES[mode], int(state.shape[-1])
+        batch_first = bool(call.get(8, "batch_first", False)) and len(x.shape) == 3
+        return "rnn", {
+            "mode": mode, "hidden": hidden, "layers": int(call.args[4]),
+            "bidirectional": bool(call.args[7]), "bias": bool(call.args[3]),
+            "projection": width if width != hidden else 0,
+            "steps": int(x.shape[1 if batch_first else 0]),
+        }  # fmt: skip
+
+    return rule
 
 
 FAMILY = Family(
     kinds=(Kind("rnn", rnn_cost, "matrix"),),
+    aten={
+        "aten.lstm.input": _aten_rnn("lstm"),
+        "aten.gru.input": _aten_rnn("gru"),
+        "aten.rnn_tanh.input": _aten_rnn("rnn"),
+        "aten.rnn_relu.input": _aten_rnn("rnn"),
+    },
     onnx={"LSTM": _onnx_rnn, "GRU": _onnx_rnn, "RNN": _onnx_rnn},
 )
