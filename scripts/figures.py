@@ -1,0 +1,185 @@
+"""Published figures as rows of a fit: trace the network, fuse it as the target does, featurize.
+
+Graphs are cached (``--cache``) under the network's name and shape, as tracing takes longer than
+fitting. Nothing of the tables is stored there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from predictor.device import load_device
+from predictor.graph import PRECISIONS, Graph, TensorSpec
+from predictor.hardware import Device
+from predictor.kernels.features import Features, featurize
+from predictor.kernels.fusion import cast_graph, fuse
+from predictor.latency.costing import hardware_of
+from predictor.latency.fitting import Fit, FitRow
+from predictor.latency.physical import INDEX, Hardware, kernel_times
+from predictor.operators import make_op
+from scripts.public_rows import Row, build
+
+SHARED_GENERATION = {"maxwell": "maxwell-pascal", "pascal": "maxwell-pascal"}
+"""Generations whose kernels are alike enough to share the shape of their efficiencies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured figure and everything that a fit, a fold or a baseline needs of it.
+
+    ``model`` is the network (variants of one network share it), ``family`` its family, ``board``
+    the profile's name.
+    """
+
+    fit: FitRow
+    board: str
+    model: str
+    family: str
+    source: str
+    macs: float
+    roofline_ms: float
+    layer: bool = False
+
+
+class Graphs:
+    """Traced networks, kept on disk between runs."""
+
+    def __init__(self, cache: Path) -> None:
+        self.cache = cache
+        cache.mkdir(parents=True, exist_ok=True)
+        self._features: dict[tuple[str, str, str], Features] = {}
+
+    def graph(self, key: str, row: Row) -> Graph:
+        """The graph of a row's network at batch 1 shapes of the row."""
+        label = f"{key}|{row.input_shape}|{row.classes}"
+        name = hashlib.sha1(label.encode(), usedforsecurity=False).hexdigest()[:16]
+        path = self.cache / f"{name}.json"
+        if path.is_file():
+            return Graph.from_dict(json.loads(path.read_text()))
+        graph = self._trace(key, row)
+        path.write_text(json.dumps(graph.to_dict()))
+        return graph
+
+    def features(self, row: Row, rules: str) -> Features:
+        """The kernels of a row's network as numbers."""
+        label = (f"{row.model_key}|{row.input_shape}|{row.classes}", rules,
+                 f"{row.precision} {row.suppression}")  # fmt: skip
+        if label not in self._features:
+            graph = cast_graph(self.graph(row.model_key, row), PRECISIONS[row.precision])
+            if row.suppression:
+                graph = _with_suppression(graph)
+            self._features[label] = featurize(fuse(graph, rules))
+        return self._features[label]
+
+    def _trace(self, key: str, row: Row) -> Graph:
+        from predictor.frontends.families import family_graph, is_family
+        from predictor.frontends.torch_module import trace
+
+        if is_family(key):
+            return family_graph(key, batch=row.input_shape[0], resolution=row.input_shape[-1])
+        module, shape = build(key, row)
+        return trace(module, shape, name=key)
+
+
+def _with_suppression(graph: Graph) -> Graph:
+    """The plug-in that the engine ran behind the network: it sorts all scores of all boxes."""
+    made = {i: spec for op in graph.ops for i, spec in zip(op.output_ids, op.outputs, strict=True)}
+    ends = [i for i in graph.output_ids if i in made]
+    specs = tuple(made[i] for i in ends)
+    length = max(spec.shape[-2] if len(spec.shape) > 1 else 1 for spec in specs)
+    last = max(made) + 1
+    op = make_op("suppression", "sort", "EfficientNMS", specs, (TensorSpec((1, 100, 6)),), (),
+                 tuple(ends), (last,), (), {"length": length})  # fmt: skip
+    return replace(graph, ops=(*graph.ops, op), output_ids=(last,))
+
+
+def jetson_rules(row: Row) -> str:
+    """The fusion rules of a TensorRT version: JetPack 4 ships 8.2 and older."""
+    return "tensorrt-7" if "JetPack 4" in row.software or "7.1" in row.software else "tensorrt"
+
+
+def figures_of(
+    rows: Sequence[Row], graphs: Graphs, rules: Callable[[Row], str], *, group: str = ""
+) -> tuple[list[Figure], Counter[str]]:
+    """Figures, and how many rows were left out by reason."""
+    found, left = [], Counter[str]()
+    per_series = Counter((r.board_key, r.model_key) for r in map(_Keyed, rows))
+    devices: dict[str, Device] = {}
+    for row in rows:
+        device = devices.get(row.device)
+        if device is None:
+            device = devices[row.device] = load_device(row.device)
+        try:
+            features = graphs.features(row, rules(row))
+        except KeyError:
+            left[f"{row.source}: {row.model_key} is not rebuilt"] += 1
+            continue
+        hardware = hardware_of(device, row.precision)
+        # A series of one network over many input sizes says less than as many networks.
+        weight = 1.0 / np.sqrt(per_series[(f"{row.device}/{row.source}", row.model_key)])
+        generation = SHARED_GENERATION.get(device.generation, device.generation)
+        if device.kind == "gpu" and not device.shared_memory:
+            generation = "card"  # boards with memory of their own differ more from SoCs than by age
+        levels = (f"gen:{group}{generation}", f"board:{group}{row.device}",
+                  f"only:{group}{row.device}/{row.source}")  # fmt: skip
+        fit = FitRow(features, hardware, row.latency_ms, levels,
+                     row.scope != "layer_sum", weight)  # fmt: skip
+        found.append(Figure(
+            fit, row.device, row.model_key.removesuffix("-raw"), row.family, row.source,
+            float(features.macs.sum()), floor_ms(features, hardware),
+        ))  # fmt: skip
+    return found, left
+
+
+class _Keyed:
+    __slots__ = ("board_key", "model_key")
+
+    def __init__(self, row: Row) -> None:
+        self.board_key, self.model_key = f"{row.device}/{row.source}", row.model_key
+
+
+def floor_ms(features: Features, hardware: Hardware) -> float:
+    """Plain roofline of a whole network, milliseconds."""
+    from predictor.kernels.roofline import roofline_ms
+
+    return float(roofline_ms(
+        features, peak_flops=hardware.peak_flops, vector_flops=hardware.vector_flops,
+        bandwidth=hardware.bandwidth,
+    ).sum())  # fmt: skip
+
+
+def predicted_ms(fit: Fit, figure: Figure) -> float:
+    """What a fit says of a figure, milliseconds; groups that it never saw deviate by nothing."""
+    row = figure.fit
+    theta = fit.theta(row.levels)
+    seconds = kernel_times(row.features, row.hardware, theta).total.sum()
+    if row.whole:
+        seconds += 1e-6 * np.exp(theta[INDEX["call_us"]])
+    return float(seconds) * 1e3
+
+
+def log_errors(fit: Fit, figures: Sequence[Figure]) -> np.ndarray:
+    """log(predicted / measured) of each figure."""
+    return np.array([np.log(predicted_ms(fit, f) / f.fit.latency_ms) for f in figures])
+
+
+def summary(log_error: np.ndarray) -> Mapping[str, float]:
+    """Median and mean absolute percentage error, shares within 10 and 20 %, bias; nothing trimmed."""
+    if not len(log_error):
+        return {"n": 0}
+    percent = 100 * np.abs(np.expm1(log_error))
+    return {
+        "n": len(log_error),
+        "median_pct": round(float(np.median(percent)), 1),
+        "mean_pct": round(float(np.mean(percent)), 1),
+        "within_10_pct": round(100 * float(np.mean(percent <= 10)), 1),
+        "within_20_pct": round(100 * float(np.mean(percent <= 20)), 1),
+        "bias_pct": round(100 * float(np.expm1(np.mean(log_error))), 1),
+    }

@@ -1,0 +1,111 @@
+"""Left-out protocols: whole groups are left out, everything is refitted inside each fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from predictor.latency.fitting import Fit, fit_rows
+from predictor.latency.intervals import conformal_quantile
+from scripts.figures import Figure, log_errors, summary
+
+Key = Callable[[Figure], str]
+
+PROTOCOLS: Mapping[str, Key] = {
+    "model": lambda f: f.model,
+    "family": lambda f: f.family,
+    "board": lambda f: f.board,
+    "source": lambda f: f.source,
+}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Errors of one protocol: the figures that were left out, and what was said of them."""
+
+    protocol: str
+    figures: list[Figure] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+    baselines: dict[str, list[float]] = field(default_factory=dict)
+    folds: dict[str, Any] = field(default_factory=dict)
+
+    def of(self, keep: Callable[[Figure], bool]) -> np.ndarray:
+        """Log errors of the figures that ``keep`` wants."""
+        return np.array([e for f, e in zip(self.figures, self.errors, strict=True) if keep(f)])
+
+    def baseline(self, name: str, keep: Callable[[Figure], bool]) -> np.ndarray:
+        """The same of a baseline."""
+        rows = zip(self.figures, self.baselines[name], strict=True)
+        return np.array([e for f, e in rows if keep(f)])
+
+
+def left_out(
+    figures: Sequence[Figure], protocol: str, *, scored: Callable[[Figure], bool] = lambda f: True,
+    layers: Sequence[Figure] = (), key: Key | None = None,
+) -> Outcome:  # fmt: skip
+    """Every group left out once; ``layers`` help fitting where their board is not left out."""
+    key = key or PROTOCOLS[protocol]
+    outcome = Outcome(protocol, baselines={"flops": [], "roofline": []})
+    groups = sorted({key(f) for f in figures if scored(f)})
+    for group in groups:
+        train = [f for f in figures if key(f) != group]
+        train += [f for f in layers if key(f) != group]
+        test = [f for f in figures if key(f) == group and scored(f)]
+        fit = fit_rows([f.fit for f in train])
+        errors = log_errors(fit, test)
+        outcome.figures += test
+        outcome.errors += [float(e) for e in errors]
+        outcome.folds[group] = dict(summary(errors))
+        for name, values in _baselines(train, test).items():
+            outcome.baselines[name] += values
+    return outcome
+
+
+def _baselines(train: Sequence[Figure], test: Sequence[Figure]) -> dict[str, list[float]]:
+    """FLOPs x constant and roofline x constant, the constant fitted per board (all, if new)."""
+    result: dict[str, list[float]] = {}
+    for name, work in (("flops", lambda f: f.macs), ("roofline", lambda f: f.roofline_ms)):
+        whole = [f for f in train if not f.layer]
+        ratios = [np.log(f.fit.latency_ms / work(f)) for f in whole]
+        by_board: dict[str, list[float]] = {}
+        for f, ratio in zip(whole, ratios, strict=True):
+            by_board.setdefault(f.board, []).append(float(ratio))
+        every = float(np.median(ratios))
+        result[name] = [
+            float(np.log(work(f)) + (np.median(by_board[f.board]) if f.board in by_board else every)
+                  - np.log(f.fit.latency_ms))
+            for f in test
+        ]  # fmt: skip
+    return result
+
+
+def card(
+    outcomes: Mapping[str, Outcome], keep: Callable[[Figure], bool]
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """The accuracy card of the figures that ``keep`` wants, and 90 % quantiles by protocol."""
+    protocols: dict[str, Any] = {}
+    quantiles: dict[str, float] = {}
+    for name, outcome in outcomes.items():
+        errors = outcome.of(keep)
+        if not len(errors):
+            continue
+        sources = sorted({f.source for f in outcome.figures if keep(f)})
+        key = PROTOCOLS.get(name, PROTOCOLS["model"])
+        per_fold = {
+            group: dict(summary(outcome.of(lambda f, g=group: keep(f) and key(f) == g)))
+            for group in sorted({key(f) for f in outcome.figures if keep(f)})
+        }
+        protocols[name] = {
+            **summary(errors), "sources": sources, "folds": per_fold,
+            "baselines": {b: dict(summary(outcome.baseline(b, keep))) for b in outcome.baselines},
+        }  # fmt: skip
+        quantiles[name] = round(conformal_quantile(list(errors)), 4)
+    return protocols, quantiles
+
+
+def final_fit(figures: Sequence[Figure], layers: Sequence[Figure] = ()) -> Fit:
+    """The fit that ships: all figures."""
+    return fit_rows([f.fit for f in (*figures, *layers)])
