@@ -331,8 +331,8 @@ def live_bytes(graph: Graph) -> Iterator[int]:
     """Bytes of live activations while each operator runs, in execution order.
 
     A storage lives from the operator that writes it (inputs: from the start) to its last reader,
-    or to the end where it is an output. Views share their source's storage, and an operator
-    marked ``inplace`` writes over its first input.
+    or to the end where it is an output. Views share their source's storage; an operator marked
+    ``inplace`` writes over its first input, or over the tensor whose number is ``into``.
     """
     storage: dict[int, int] = {i: i for i in graph.input_ids}
     size: dict[int, int] = {
@@ -340,11 +340,15 @@ def live_bytes(graph: Graph) -> Iterator[int]:
     }
     last_use: dict[int, int] = dict.fromkeys(graph.input_ids, 0)
     for step, op in enumerate(graph.ops):
-        for tensor in op.input_ids:
-            last_use[storage.setdefault(tensor, tensor)] = step
-        shares = (op.is_view or op.attrs.get("inplace")) and op.input_ids
+        for tensor, spec in zip(op.input_ids, op.inputs, strict=False):
+            root = storage.setdefault(tensor, tensor)
+            size.setdefault(root, spec.nbytes)
+            last_use[root] = step
+        target = op.attrs.get("into") if op.attrs.get("inplace") else None
+        if target is None and (op.is_view or op.attrs.get("inplace")) and op.input_ids:
+            target = op.input_ids[0]
         for tensor, spec in zip(op.output_ids, op.outputs, strict=True):
-            root = storage[op.input_ids[0]] if shares else tensor
+            root = tensor if target is None else storage.setdefault(target, target)
             storage[tensor] = root
             size.setdefault(root, spec.nbytes)
             last_use[root] = step

@@ -215,9 +215,7 @@ def _assemble(
     if bundle is None:
         log_error = intervals.DATASHEET_LOG_ERROR
     else:
-        quantiles = bundle.log_error_90
-        wanted = ("board",) if bundle.siblings_only else intervals.PROTOCOLS
-        base = next((quantiles[p] for p in wanted if p in quantiles), intervals.DATASHEET_LOG_ERROR)
+        base = intervals.base_log_error(bundle.log_error_90, siblings_only=bundle.siblings_only)
         log_error = intervals.widened(base, costs.uncovered_share)
     dtype_mb = graph.model_bytes / 1e6
     memory_mb = dtype_mb + graph.peak_activation_bytes / 1e6

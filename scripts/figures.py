@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from predictor.device import load_device
+from predictor.errors import ModelError
 from predictor.graph import PRECISIONS, Graph, TensorSpec
 from predictor.hardware import Device
 from predictor.kernels.features import Features, featurize
@@ -55,6 +56,7 @@ class Graphs:
         self.cache = cache
         cache.mkdir(parents=True, exist_ok=True)
         self._features: dict[tuple[str, str, str], Features] = {}
+        self._params: dict[tuple[object, ...], int] = {}
 
     def graph(self, key: str, row: Row) -> Graph:
         """The graph of a row's network at batch 1 shapes of the row."""
@@ -67,6 +69,13 @@ class Graphs:
         path.write_text(json.dumps(graph.to_dict()))
         return graph
 
+    def params(self, row: Row) -> int:
+        """Parameters of a row's network."""
+        label = (row.model_key, row.input_shape, row.classes)
+        if label not in self._params:
+            self._params[label] = self.graph(row.model_key, row).params
+        return self._params[label]
+
     def features(self, row: Row, rules: str) -> Features:
         """The kernels of a row's network as numbers."""
         label = (f"{row.model_key}|{row.input_shape}|{row.classes}", rules,
@@ -76,6 +85,7 @@ class Graphs:
             if row.suppression:
                 graph = _with_suppression(graph)
             self._features[label] = featurize(fuse(graph, rules))
+            self._params[row.model_key, row.input_shape, row.classes] = graph.params
         return self._features[label]
 
     def _trace(self, key: str, row: Row) -> Graph:
@@ -86,6 +96,12 @@ class Graphs:
             return family_graph(key, batch=row.input_shape[0], resolution=row.input_shape[-1])
         module, shape = build(key, row)
         return trace(module, shape, name=key)
+
+
+def _same_size(graphs: Graphs, row: Row) -> bool:
+    """Tables of reparameterised networks describe another form than the package builds."""
+    params = graphs.params(row)
+    return abs(params / (row.param_count * 1e6) - 1) < 0.01 if row.param_count else True
 
 
 def _with_suppression(graph: Graph) -> Graph:
@@ -106,9 +122,15 @@ def jetson_rules(row: Row) -> str:
 
 
 def figures_of(
-    rows: Sequence[Row], graphs: Graphs, rules: Callable[[Row], str], *, group: str = ""
+    rows: Sequence[Row], graphs: Graphs, rules: Callable[[Row], str], *, group: str = "",
+    cores: float = 1.0, single: bool = False,
 ) -> tuple[list[Figure], Counter[str]]:
-    """Figures, and how many rows were left out by reason."""
+    """Figures, and how many rows were left out by reason.
+
+    ``cores`` is the share of the device's cores that the rows used; ``single`` leaves out the
+    levels, for rows of one target that share nothing. Rows whose network cannot be rebuilt, or has
+    another number of parameters than the table says (1 %), are left out and counted.
+    """
     found, left = [], Counter[str]()
     per_series = Counter((r.board_key, r.model_key) for r in map(_Keyed, rows))
     devices: dict[str, Device] = {}
@@ -121,7 +143,17 @@ def figures_of(
         except KeyError:
             left[f"{row.source}: {row.model_key} is not rebuilt"] += 1
             continue
+        except ModelError:
+            left[f"{row.source}: the network cannot be traced at the row's size"] += 1
+            continue
+        if row.param_count and not _same_size(graphs, row):
+            left[f"{row.source}: other parameters than the table says"] += 1
+            continue
         hardware = hardware_of(device, row.precision)
+        if cores != 1.0:
+            hardware = replace(hardware, units=hardware.units * cores,
+                               peak_flops=hardware.peak_flops * cores,
+                               vector_flops=hardware.vector_flops * cores)  # fmt: skip
         # A series of one network over many input sizes says less than as many networks.
         weight = 1.0 / np.sqrt(per_series[(f"{row.device}/{row.source}", row.model_key)])
         generation = SHARED_GENERATION.get(device.generation, device.generation)
@@ -129,7 +161,7 @@ def figures_of(
             generation = "card"  # boards with memory of their own differ more from SoCs than by age
         levels = (f"gen:{group}{generation}", f"board:{group}{row.device}",
                   f"only:{group}{row.device}/{row.source}")  # fmt: skip
-        fit = FitRow(features, hardware, row.latency_ms, levels,
+        fit = FitRow(features, hardware, row.latency_ms, () if single else levels,
                      row.scope != "layer_sum", weight)  # fmt: skip
         found.append(Figure(
             fit, row.device, row.model_key.removesuffix("-raw"), row.family, row.source,

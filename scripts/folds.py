@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from scripts.figures import Figure, log_errors, summary
 
 Key = Callable[[Figure], str]
 
+SMALLEST_FOLD = 3
 PROTOCOLS: Mapping[str, Key] = {
     "model": lambda f: f.model,
     "family": lambda f: f.family,
@@ -30,7 +32,7 @@ class Outcome:
     figures: list[Figure] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
     baselines: dict[str, list[float]] = field(default_factory=dict)
-    folds: dict[str, Any] = field(default_factory=dict)
+    key: Key = field(default=lambda figure: figure.model)
 
     def of(self, keep: Callable[[Figure], bool]) -> np.ndarray:
         """Log errors of the figures that ``keep`` wants."""
@@ -48,7 +50,7 @@ def left_out(
 ) -> Outcome:  # fmt: skip
     """Every group left out once; ``layers`` help fitting where their board is not left out."""
     key = key or PROTOCOLS[protocol]
-    outcome = Outcome(protocol, baselines={"flops": [], "roofline": []})
+    outcome = Outcome(protocol, baselines={"flops": [], "roofline": []}, key=key)
     groups = sorted({key(f) for f in figures if scored(f)})
     for group in groups:
         train = [f for f in figures if key(f) != group]
@@ -58,7 +60,6 @@ def left_out(
         errors = log_errors(fit, test)
         outcome.figures += test
         outcome.errors += [float(e) for e in errors]
-        outcome.folds[group] = dict(summary(errors))
         for name, values in _baselines(train, test).items():
             outcome.baselines[name] += values
     return outcome
@@ -93,17 +94,27 @@ def card(
         if not len(errors):
             continue
         sources = sorted({f.source for f in outcome.figures if keep(f)})
-        key = PROTOCOLS.get(name, PROTOCOLS["model"])
-        per_fold = {
-            group: dict(summary(outcome.of(lambda f, g=group: keep(f) and key(f) == g)))
-            for group in sorted({key(f) for f in outcome.figures if keep(f)})
-        }
+        per_fold = _folds(outcome, keep)
         protocols[name] = {
             **summary(errors), "sources": sources, "folds": per_fold,
             "baselines": {b: dict(summary(outcome.baseline(b, keep))) for b in outcome.baselines},
         }  # fmt: skip
         quantiles[name] = round(conformal_quantile(list(errors)), 4)
     return protocols, quantiles
+
+
+def _folds(outcome: Outcome, keep: Callable[[Figure], bool]) -> dict[str, Any]:
+    """Figures of each left-out group; groups of one or two rows are pooled, as a single error
+    beside our estimate would give away the measured value."""
+    sizes = Counter(outcome.key(f) for f in outcome.figures if keep(f))
+    large = sorted(group for group, n in sizes.items() if n >= SMALLEST_FOLD)
+    folds = {g: dict(summary(outcome.of(lambda f, g=g: keep(f) and outcome.key(f) == g)))
+             for g in large}  # fmt: skip
+    rest = [group for group in sizes if group not in large]
+    if rest:
+        errors = outcome.of(lambda f: keep(f) and outcome.key(f) in rest)
+        folds[f"{len(rest)} folds of fewer than {SMALLEST_FOLD} rows"] = dict(summary(errors))
+    return folds
 
 
 def final_fit(figures: Sequence[Figure], layers: Sequence[Figure] = ()) -> Fit:

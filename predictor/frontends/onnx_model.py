@@ -28,6 +28,7 @@ from predictor.frontends.onnx_inputs import Binder
 from predictor.frontends.onnx_shapes import UPPER_BOUNDS, output_specs
 from predictor.frontends.onnx_values import Call, Tensor, Unfit, Unknown, constant_of, evaluate
 from predictor.graph import Graph, TensorSpec
+from predictor.operators import onnx_rules
 
 STANDARD_DOMAINS = {"", "ai.onnx", "com.microsoft"}
 MAX_DEPTH = 16
@@ -257,6 +258,8 @@ class _Reader:
             made = [Tensor(key, spec, roots=roots) for key, spec in outs]
         else:
             title = node.name or (outs[0][0] if outs else node.op_type)
+            if not standard and (own := f"{node.domain}:{node.op_type}") in onnx_rules:
+                call.op_type, standard = own, True
             made = self.emitter.operator(title, call, outs, standard, scope.uses)
         for (key, _), tensor in zip(outs, made, strict=True):
             self._define(scope, key, tensor, label)

@@ -57,13 +57,15 @@ def _is_leaf(value: Any) -> bool:
 def _leaf(value: Any, default: torch.dtype, device: str, label: str) -> Any:
     import torch
 
-    if value is None or isinstance(value, (bool, float, str)):
+    if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, torch.Tensor):
         return torch.empty(value.shape, dtype=value.dtype, device=device)
     dtype = default
     if isinstance(value, TensorSpec):
         shape, dtype = value.shape, _dtype(value.dtype, label)
+    elif isinstance(value, Mapping) and "shape" not in value:
+        return {k: _leaf(item, default, device, f"{label}.{k}") for k, item in value.items()}
     elif isinstance(value, Mapping):
         shape = value["shape"]
         if value.get("dtype"):

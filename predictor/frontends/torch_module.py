@@ -9,9 +9,12 @@ zero weights (for shapes that depend on data, as in detectors).
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
+import random
 import threading
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from predictor.errors import ModelError
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     import torch
 
     from predictor.frontends.torch_recorder import Recorder
+
+SMALL = 4096
+"""Attributes of at most this many elements are computed with, so that their contents are held."""
 
 REAL_FORWARD_BYTES = 4 << 30
 """Models with more bytes of weights are not run for real, as a forward would have to hold them."""
@@ -66,10 +72,14 @@ def trace(
                 raise
             except Exception as error:  # the user's forward may raise anything
                 attempts.append(f"{type(error).__name__}: {str(error).strip() or 'no message'}")
+                if len(attempts) == 2 and attempts[0] == attempts[1]:
+                    break  # no matter of missing values: a real forward would end there as well
                 continue
             if recorder is not None:
                 return recorder.graph(label)
     # The first words are torch's about the shapes; later attempts only rule out other causes.
+    if attempts[0].startswith("NotImplementedError"):
+        attempts.reverse()  # the stand-ins could not say; what a real forward says is the cause
     raise ModelError(
         f"{label}: the forward pass fails for the given inputs: {_shorten(attempts[0])}"
         + ("" if len(attempts) < 2 else f" (on a second try: {_shorten(attempts[-1])})")
@@ -121,8 +131,6 @@ def _on_fake(module: torch.nn.Module, inputs: Any) -> Recorder | None:
 
 
 def _for_real(module: torch.nn.Module, inputs: Any) -> Recorder | None:
-    import copy
-
     import torch
 
     from predictor.frontends.torch_recorder import Recorder
@@ -138,7 +146,11 @@ def _for_real(module: torch.nn.Module, inputs: Any) -> Recorder | None:
                 tensor.zero_()
         ids = [id(t) for t in _state(module).values()]
         weights = dict(zip(ids, weights.values(), strict=True))
-    recorder = _run(Recorder(weights, lambda tensor: tensor, None), module, inputs, "cpu")
+    written = _Contents((*module.parameters(), *module.buffers()))
+    try:
+        recorder = _run(Recorder(weights, lambda tensor: tensor, None), module, inputs, "cpu")
+    finally:
+        written.put_back()
     recorder.notes.append(
         "shapes depend on data here: counted from a real forward pass over zeros, so what "
         "follows a detection or a selection is not representative"
@@ -208,12 +220,11 @@ def _untouched(module: torch.nn.Module, training: bool) -> Iterator[Any]:
 
     modules = list(module.modules())
     before = [(m, dict(m.__dict__)) for m in modules]
-    inner = [
-        (value, type(value)(value))
-        for _, attributes in before
-        for value in attributes.values()
-        if type(value) in (dict, list)
-    ]
+    values = [value for _, attributes in before for value in attributes.values()]
+    inner = [(v, copy.copy(v)) for v in values if type(v) in _CONTAINERS]
+    # Plain tensors are no part of the state, but a forward may count in them.
+    small = [t for t in _plain_tensors(values) if not t.is_meta and t.numel() <= SMALL]
+    written = _Contents(small)
     seen = [_fingerprint(modules)]
 
     def changed() -> bool:
@@ -222,6 +233,7 @@ def _untouched(module: torch.nn.Module, training: bool) -> Iterator[Any]:
         seen[0] = now
         return different
 
+    random_state, torch_state = random.getstate(), torch.get_rng_state()
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     for m in modules:
@@ -231,12 +243,44 @@ def _untouched(module: torch.nn.Module, training: bool) -> Iterator[Any]:
             yield changed
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        random.setstate(random_state)
+        torch.set_rng_state(torch_state)
+        written.put_back()
         for m, attributes in before:
             m.__dict__.clear()
             m.__dict__.update(attributes)
-        for value, copy in inner:
+        for value, held in inner:
             value.clear()
-            value.update(copy) if isinstance(value, dict) else value.extend(copy)
+            value.extend(held) if isinstance(value, list) else value.update(held)
+
+
+_CONTAINERS = (dict, list, set, OrderedDict, defaultdict)
+
+
+def _plain_tensors(values: list[Any]) -> list[torch.Tensor]:
+    """Tensors that modules hold as attributes, in lists or in dicts, other than parameters."""
+    import torch
+
+    inner = [item for v in values if type(v) in (dict, list)
+             for item in (v.values() if isinstance(v, dict) else v)]  # fmt: skip
+    return [v for v in (*values, *inner) if type(v) is torch.Tensor]
+
+
+class _Contents:
+    """Copies of tensors' contents, to be put back where a forward has written to them."""
+
+    def __init__(self, tensors: Iterable[torch.Tensor]) -> None:
+        self._held = [(t, t._version, t.detach().clone())
+                      for t in {id(t): t for t in tensors}.values() if not t.is_inference()]  # fmt: skip
+
+    def put_back(self) -> None:
+        """Undo writes."""
+        import torch
+
+        with torch.no_grad():
+            for tensor, version, contents in self._held:
+                if tensor._version != version:
+                    tensor.copy_(contents)
 
 
 def _fingerprint(modules: list[torch.nn.Module]) -> list[int]:

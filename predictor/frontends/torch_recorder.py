@@ -30,10 +30,12 @@ _DTYPES = {
 }  # fmt: skip
 _SPECS: dict[tuple[torch.Size, torch.dtype], TensorSpec] = {}
 _SAME_VALUE = frozenset({"detach", "alias", "lift_fresh", "lift", "_conj", "positive", "set"})
+_OVERWRITES = frozenset({"copy", "fill", "zero", "normal", "uniform"})
+"""In-place calls that do not read what they overwrite."""
 _OPERANDS = frozenset({"attention", "einsum", "bilinear"})
 """Kinds whose operands are told apart by position, stored or not."""
 _NOTHING = ("empty", "new_empty", "_local_scalar_dense", "is_same_size", "_assert", "sym_",
-            "resize", "record_stream", "item", "is_nonzero", "equal")  # fmt: skip
+            "resize", "record_stream", "item", "is_nonzero", "equal", "device")  # fmt: skip
 """Name prefixes of calls that launch nothing and compute nothing worth counting."""
 
 
@@ -56,7 +58,7 @@ def spec_of(tensor: torch.Tensor) -> TensorSpec:
 class _Known:
     """What is known of one torch operator overload, looked up once."""
 
-    __slots__ = ("alias", "copies", "inplace", "nothing", "rule", "target", "view")
+    __slots__ = ("alias", "copies", "inplace", "nothing", "rule", "target")
 
     def __init__(self, func: Any) -> None:
         packet = func._schema.name.replace("::", ".")
@@ -64,12 +66,12 @@ class _Known:
         self.inplace = packet.endswith("_") and not packet.endswith("__")
         bare = packet[:-1] if self.inplace else packet
         short = bare.partition(".")[2]
-        self.nothing = short.startswith(_NOTHING)
-        self.alias = short in _SAME_VALUE
-        self.copies = short in ("copy", "fill", "zero", "normal", "uniform") and self.inplace
+        own = bare.startswith(("aten.", "prim."))  # other libraries' operators may do anything
+        self.nothing = own and short.startswith(_NOTHING)
+        self.alias = own and short in _SAME_VALUE
+        self.copies = self.inplace and own and short in _OVERWRITES
         rule = aten_rules.get(f"{bare}.{func._overloadname}", aten_rules.get(bare))
         self.rule: AtenRule = (f"unknown:{bare}", {}) if rule is None else rule
-        self.view = isinstance(rule, tuple) and rule[0] in VIEW_KINDS
 
 
 _KNOWN: dict[Any, _Known] = {}
@@ -98,6 +100,8 @@ class Recorder(TorchDispatchMode):
         }
         self._make_twin, self._twins = twin, dict[int, torch.Tensor]()
         self._ids: dict[int, int] = {}
+        self._seen_through: dict[int, torch.Tensor] = {}
+        self._stale = set[int]()
         self._keep: list[Any] = []
         self._next = 0
         self._ops: list[Op] = []
@@ -175,16 +179,30 @@ class Recorder(TorchDispatchMode):
         if known.nothing:
             return out
         flat = _flat_tensors(args, kwargs)
-        if known.alias or (known.view and flat and self._is_weight_view(flat[0], out)):
-            self._same_value(flat[0], out)
-            return out
         rule = known.rule
         kind, attrs = rule if isinstance(rule, tuple) else rule(AtenCall(args, kwargs))
-        if known.copies:
-            flat = flat[1:]
-        if known.inplace:
+        is_view = kind in VIEW_KINDS
+        if known.alias or (is_view and flat and id(flat[0]) in self._weight_of):
+            self._same_value(flat[0], out)
+            return out
+        outs = _out_tensors(out)
+        if is_view:
+            for view in outs:
+                if view is not flat[0]:  # in-place views return what they were given
+                    self._seen_through[id(view)] = flat[0]
+        elif known.inplace and flat:
             attrs = {**attrs, "inplace": True}
-        self.record(kind, known.target, flat, _out_tensors(out), attrs)
+            if outs and outs[0] is not flat[0] and id(flat[0]) not in self._weight_of:
+                # A stand-in was written to; from here on the tensor's own contents mean nothing.
+                outs = [flat[0]]
+                out = flat[0]
+                self._mark_stale(flat[0])
+            if known.copies:
+                attrs["into"] = self._ids.get(id(flat[0])) or self._constant(flat[0])
+                flat = flat[1:]
+        self.record(kind, known.target, flat, outs, attrs)
+        if known.inplace and outs:
+            self._written_through(outs[0])
         return out
 
     def record(
@@ -232,6 +250,26 @@ class Recorder(TorchDispatchMode):
             tuple(self._new_id(out) for out in outs), tuple(held), attrs, params,
         ))  # fmt: skip
 
+    def _mark_stale(self, tensor: torch.Tensor | None) -> None:
+        while tensor is not None and id(tensor) not in self._stale:
+            self._stale.add(id(tensor))
+            tensor = self._seen_through.get(id(tensor))
+
+    def _written_through(self, view: torch.Tensor) -> None:
+        """Writing to a view changes what it was taken from: later readers wait for the write."""
+        done = set[int]()
+        while (base := self._seen_through.get(id(view))) is not None and id(base) not in done:
+            if id(base) in self._weight_of:
+                return
+            done.add(id(base))
+            ids = (self._ids.get(id(base)) or self._constant(base), self._ids[id(view)])
+            spec = spec_of(base)
+            self._ops.append(make_op(
+                self._path[-1], "reshape", "aten.view.default", (spec, spec_of(view)), (spec,), (),
+                ids, (self._new_id(base),),
+            ))  # fmt: skip
+            view = base
+
     def empty(self, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
         """A result tensor for an operator whose shape is worked out here."""
         self._busy += 1
@@ -252,7 +290,7 @@ class Recorder(TorchDispatchMode):
         if self.device and len(real) == len(tensors):
             small = sum(t.numel() for t in tensors) <= SMALL
             touched = known.inplace and any(id(t) in self._weight_of for t in tensors)
-            if small and not touched:
+            if small and not touched and not any(id(t) in self._stale for t in tensors):
                 return func(*args, **kwargs)
         if real or self.device is None:
             leaves = [self._twin(leaf) if isinstance(leaf, torch.Tensor) else leaf
@@ -319,9 +357,6 @@ class Recorder(TorchDispatchMode):
             self._keep.append(tensor)
         return twin
 
-    def _is_weight_view(self, source: torch.Tensor, out: Any) -> bool:
-        return id(source) in self._weight_of
-
     def _same_value(self, source: torch.Tensor, out: Any) -> None:
         for tensor in _out_tensors(out):
             if tensor is source:
@@ -338,8 +373,12 @@ class Recorder(TorchDispatchMode):
         """A module class with a registered formula counts as one operator."""
         silent = Recorder({}, self._make_twin, self.device)
         silent._twins, silent._keep = self._twins, self._keep
-        with silent:
-            out = call(module, *args, **kwargs)
+        self._busy += 1  # the modes of this recorder stay on: they must let the inside through
+        try:
+            with silent:
+                out = call(module, *args, **kwargs)
+        finally:
+            self._busy -= 1
         self._keep.append((args, kwargs, out))
         weights = [p for p in module.parameters() if id(p) in self._weight_of]
         tensors = _flat_tensors(args, kwargs)
@@ -410,6 +449,17 @@ def _attention(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
     return out
 
 
+def _rms_norm(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
+    call = AtenCall(args, kwargs)
+    x, shape, weight = call.get(0, "input"), call.get(1, "normalized_shape"), call.get(2, "weight")
+    if tuple(x.shape[-len(shape) :]) != tuple(shape):
+        return func(*args, **kwargs)  # let torch say what is wrong
+    out = recorder.empty(x.shape, x)
+    tensors = [x] if weight is None else [x, weight]
+    recorder.record("norm", "aten.rms_norm.default", tensors, [out], {"type": "rms"})
+    return out
+
+
 def _multi_head(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
     # The function is Python: it asks the mode first, and then runs with the mode off, so its
     # own linear and attention calls would be broken up. Answer its question with no.
@@ -449,6 +499,7 @@ _HANDLERS: dict[Any, Callable[[Recorder, Any, Any, Any], Any]] = {
     torch.nn.functional.linear: _linear,
     torch.nn.functional.scaled_dot_product_attention: _attention,
     torch.nn.functional.multi_head_attention_forward: _multi_head,
+    torch.nn.functional.rms_norm: _rms_norm,
     _F.lstm: _rnn("lstm"), _F.gru: _rnn("gru"),
     _F.rnn_tanh: _rnn("rnn"), _F.rnn_relu: _rnn("rnn"),
 }  # fmt: skip
@@ -472,15 +523,18 @@ def _out_tensors(out: Any) -> list[torch.Tensor]:
     return []
 
 
-def _tensors_in(value: Any) -> list[torch.Tensor]:
+def _tensors_in(value: Any, seen: frozenset[int] = frozenset()) -> list[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         return [value]
+    if id(value) in seen or isinstance(value, (torch.nn.Module, type)):
+        return []
+    seen = seen | {id(value)}
     if isinstance(value, Mapping):
-        return [t for item in value.values() for t in _tensors_in(item)]
+        return [t for item in value.values() for t in _tensors_in(item, seen)]
     if isinstance(value, (tuple, list, set)):
-        return [t for item in value for t in _tensors_in(item)]
+        return [t for item in value for t in _tensors_in(item, seen)]
     if hasattr(value, "__dict__"):
-        return [t for item in vars(value).values() for t in _tensors_in(item)]
+        return [t for item in vars(value).values() for t in _tensors_in(item, seen)]
     return []
 
 

@@ -44,7 +44,8 @@ class Features:
 
     ``m, n, k`` with ``groups`` is the matrix product that the kernel amounts to (1 where it is
     none); ``outputs`` its independent output elements; ``taps`` kernel positions; ``winograd`` 1
-    for dense 3x3 convolutions of stride 1; ``launches`` how many operators eager mode launches.
+    for dense 3x3 convolutions of stride 1; ``launches`` how many operators eager mode launches;
+    ``steps`` how many passes follow one another inside (time steps of an RNN), each a launch.
     """
 
     cls: Ints
@@ -62,6 +63,7 @@ class Features:
     stride: Floats
     winograd: Floats
     launches: Floats
+    steps: Floats
 
     def __len__(self) -> int:
         return len(self.cls)
@@ -108,9 +110,9 @@ def featurize(kernels: Sequence[Kernel]) -> Features:
     """The columns of ``kernels``, in order."""
     rows = [_row(kernel) for kernel in kernels]
     if not rows:
-        return Features(np.zeros(0, np.int64), *(np.zeros(0) for _ in range(14)))
+        return Features(np.zeros(0, np.int64), *(np.zeros(0) for _ in range(15)))
     table = np.array(rows, dtype=np.float64)
-    return Features(table[:, 0].astype(np.int64), *(table[:, i] for i in range(1, 15)))
+    return Features(table[:, 0].astype(np.int64), *(table[:, i] for i in range(1, 16)))
 
 
 def _row(kernel: Kernel) -> tuple[float, ...]:
@@ -131,9 +133,10 @@ def _row(kernel: Kernel) -> tuple[float, ...]:
         )  # fmt: skip
     elif op.kind == "pool" and "kernel" in op.attrs:
         taps = math.prod(op.attrs["kernel"])
+    steps = op.attrs["steps"] * op.attrs["layers"] if op.kind == "rnn" else 1
     groups, m, n, k = gemm or (1, 1, 1, 1)
     return (
         CLASS_INDEX[class_of(kernel)], macs, flops, kernel.read_bytes, kernel.write_bytes,
         kernel.weight_bytes, m, n, k, groups, op.parallelism, taps, stride, winograd,
-        len(kernel.ops),
+        len(kernel.ops), steps,
     )  # fmt: skip

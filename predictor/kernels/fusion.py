@@ -8,7 +8,7 @@ then. Bytes of tensors that stay inside a kernel are not counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from predictor.graph import Graph, Kernel, Op, TensorSpec
@@ -62,6 +62,8 @@ class _Fusion:
         self.rules = rules
         self.alias: dict[int, int] = {}
         self.groups: list[_Group] = []
+        self.last = -1
+        self._patterns: dict[int, _Group] = {}
         self.maker: dict[int, _Group] = {}
         self.ops = ops
         self.free = {k for k, mode in rules.views.items() if mode == "free"} | set(rules.drop)
@@ -91,31 +93,36 @@ class _Fusion:
                 self._concat(op)
                 continue
             self._place(op, members)
-        return [_kernel(group) for group in self.groups]
+        self.groups.sort(key=lambda group: group.index)
+        for group in self.groups:
+            reads = Counter(t for op in group.ops for t in {self.root(i) for i in op.input_ids})
+            made = {tensor for op in group.ops for tensor in op.output_ids}
+            group.inside = {t for t in made if self.readers[t] and reads[t] == self.readers[t]}
+        return [_kernel(group, self.root) for group in self.groups]
 
     def _place(self, op: Op, members: Mapping[int, int]) -> None:
         pattern = members.get(id(op))
-        group = self._pattern_group(pattern) if pattern is not None else self._host(op)
+        group = self._patterns.get(pattern) if pattern is not None else self._host(op)
         if group is None:
-            group = _Group(len(self.groups), op)
-            self.groups.append(group)
+            group = self._new_group(op)
         else:
-            for tensor in {self.root(t) for t in op.input_ids}:
-                if self.maker.get(tensor) is group and self.readers[tensor] == 1:
-                    group.inside.add(tensor)
             group.ops.append(op)
             group.counts.update(words(op)[1:])
+            makers = (self.maker.get(self.root(t)) for t in op.input_ids)
+            if any(other is not None and other.index > group.index for other in makers):
+                # A pattern that needs a later tensor (values made after the scores) runs after
+                # it; nobody else reads what it has made so far.
+                self.last = group.index = self.last + 1
         if pattern is not None:
             self._patterns[pattern] = group
         for tensor in op.output_ids:
             self.maker[tensor] = group
 
-    _patterns: dict[int, _Group]
-
-    def _pattern_group(self, pattern: int) -> _Group | None:
-        if not hasattr(self, "_patterns"):
-            self._patterns = {}
-        return self._patterns.get(pattern)
+    def _new_group(self, op: Op) -> _Group:
+        self.last += 1
+        group = _Group(self.last, op)
+        self.groups.append(group)
+        return group
 
     def _host(self, op: Op) -> _Group | None:
         """The kernel that ``op`` may join: the latest of those that made its inputs."""
@@ -142,6 +149,7 @@ class _Fusion:
     def _concat(self, op: Op) -> None:
         """Producers write straight into the result; inputs with other readers need a copy."""
         seen: set[int] = set()
+        latest = -1
         for tensor, spec in zip(op.input_ids, op.inputs, strict=False):
             root = self.root(tensor)
             lone = self.readers[root] == 1 and root in self.maker and root not in seen
@@ -149,32 +157,17 @@ class _Fusion:
             if not lone and self.rules.concat == "shared":
                 copy = make_op(op.name, "copy", op.target, (spec,), (spec,), (),
                                (tensor,), (), (), {"fn": "concat"})  # fmt: skip
-                self.groups.append(_Group(len(self.groups), copy))
-        if self.groups:  # whoever wrote last completes the tensor
-            latest = max(
-                (self.maker[self.root(t)] for t in op.input_ids if self.root(t) in self.maker),
-                key=lambda g: g.index, default=self.groups[-1],
-            )  # fmt: skip
-            for tensor in op.output_ids:
-                self.maker[tensor] = _Sealed.like(latest)
-
-
-class _Sealed(_Group):
-    """Stands for a tensor that several kernels wrote: nothing can join it."""
-
-    __slots__ = ()
-
-    @classmethod
-    def like(cls, group: _Group) -> _Sealed:
-        sealed = cls(group.index, group.anchor)
-        sealed.anchor = _NOTHING
-        return sealed
+                latest = self._new_group(copy).index
+            elif root in self.maker:
+                latest = max(latest, self.maker[root].index)
+        for tensor in op.output_ids:  # whoever wrote last completes it; nothing can join it
+            self.maker[tensor] = _Group(latest, _NOTHING)
 
 
 _NOTHING = Op("", "none", "", (), ())
 
 
-def _kernel(group: _Group) -> Kernel:
+def _kernel(group: _Group, root: Callable[[int], int]) -> Kernel:
     ops = group.ops
     weights = sum(spec.nbytes for op in ops for spec in op.weights)
     if len(ops) == 1:
@@ -192,7 +185,7 @@ def _kernel(group: _Group) -> Kernel:
     counted: set[int] = set()
     for op in ops:
         for tensor, spec in zip(op.input_ids, op.inputs, strict=True):
-            if tensor in made or tensor in group.inside or tensor in counted:
+            if root(tensor) in made or tensor in counted:
                 read -= spec.nbytes  # already on chip
             counted.add(tensor)
     write -= sum(spec.nbytes for tensor, spec in made.items() if tensor in group.inside)

@@ -8,7 +8,9 @@ forest predicts log(measured / physical model) from ratios of a kernel's quantit
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,12 @@ COLUMNS = (
     "n_remainder", "k_remainder",
 )  # fmt: skip
 """What the forest sees of a kernel, in order; ratios, so that they carry over to other sizes."""
+
+_DAMAGE = (
+    ValueError, TypeError, KeyError, OSError, EOFError, OverflowError, MemoryError,
+    NotImplementedError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What numpy and zipfile raise for damaged files."""
 
 _ARRAYS = ("feature", "threshold", "left", "right", "value", "roots")
 
@@ -89,15 +97,22 @@ class Forest:
         """
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                forest = cls(*(arrays[name] for name in _ARRAYS))
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+                whole = ("feature", "left", "right", "roots")
+                forest = cls(*(
+                    arrays[name].astype(np.int32 if name in whole else np.float64, casting="same_kind")
+                    for name in _ARRAYS
+                ))  # fmt: skip
+        except _DAMAGE as error:
             raise ArtifactError(f"{place}: {error}. The file is damaged; reinstall") from None
         forest._check(place)
         return forest
 
     def _check(self, place: str) -> None:
+        if any(getattr(self, name).ndim != 1 for name in _ARRAYS):
+            raise ArtifactError(f"{place}: the arrays have the wrong form. The file is damaged; reinstall")
         count = len(self.feature)
         whole = all(len(getattr(self, n)) == count for n in _ARRAYS[1:5])
+        whole = whole and len(self.roots) > 0
         inner = np.flatnonzero(self.feature >= 0) if whole else np.zeros(0, int)
         ok = (
             whole
@@ -107,7 +122,7 @@ class Forest:
             and bool((self.left[inner] > inner).all() and (self.left[inner] < count).all())
             and bool((self.right[inner] > inner).all() and (self.right[inner] < count).all())
             and bool((self.roots >= 0).all() and (self.roots < count).all())
-            and bool(np.isfinite(self.value).all())
+            and bool(np.isfinite(self.value).all() and np.isfinite(self.threshold).all())
         )
         if not ok:
             raise ArtifactError(f"{place}: the trees do not fit together. The file is damaged; reinstall")

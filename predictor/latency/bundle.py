@@ -111,8 +111,10 @@ def read_checked(folder: Path, name: str) -> bytes:
             f"{_short(path)}: {error.strerror}; reinstall, or run: predict-latency doctor"
         ) from None
     if len(data) != entry.get("bytes"):
+        said = entry.get("bytes")
+        said = f"{said:,}" if isinstance(said, int) else repr(said)[:40]
         raise ArtifactError(
-            f"{_short(path)}: {len(data):,} bytes, the manifest says {entry.get('bytes'):,}. "
+            f"{_short(path)}: {len(data):,} bytes, the manifest says {said}. "
             "The file is damaged; reinstall, or run: predict-latency doctor"
         )
     if hashlib.sha256(data).hexdigest() != entry.get("sha256"):
@@ -179,17 +181,38 @@ def _checked(data: Mapping[str, Any], place: str) -> Bundle:
         raise wrong(f"keys do not fit: {sorted(unknown | missing)}")
     for key in ("parameters", "log_error_90"):
         values = data[key]
-        if not isinstance(values, dict) or not all(
-            isinstance(v, (int, float)) and math.isfinite(v) and v > 0 for v in values.values()
-        ):
+        if not isinstance(values, dict) or not all(map(_positive, values.values())):
             raise wrong(f"{key} must be positive numbers by name")
+    for key in ("target", "rules", "basis", "software"):
+        if not isinstance(data.get(key, ""), str):
+            raise wrong(f"{key} must be text")
+    for key in ("learned", "table"):
+        if not isinstance(data.get(key), (str, type(None))):
+            raise wrong(f"{key} must be a file name")
+    for key in ("call_ms", "host_us"):
+        if data.get(key) is not None and not _positive(data[key]):
+            raise wrong(f"{key} must be a positive number")
+    for key in ("citations", "classes"):
+        value = data.get(key) or []
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise wrong(f"{key} must be a list of texts")
+    if not isinstance(data.get("card") or {}, dict) or not isinstance(
+        data.get("siblings_only", False), bool
+    ):
+        raise wrong("card must be a mapping, siblings_only true or false")
     if set(data["parameters"]) - set(INDEX):
         raise wrong(f"unknown parameter {sorted(set(data['parameters']) - set(INDEX))[0]}")
-    if not isinstance(data["classes"], list) or set(data["classes"]) - set(CLASSES):
+    if set(data["classes"]) - set(CLASSES):
         raise wrong("classes are not those of this version")
-    values = {**data, "classes": tuple(data["classes"])}
+    values = {**data, "classes": tuple(data["classes"]), "card": data.get("card") or {}}
     values["citations"] = tuple(data.get("citations") or ())
     return Bundle(**values)
+
+
+def _positive(value: Any) -> bool:
+    """A number that logarithms and sums of it can stand: no truth value, 1e-9 to 1e9."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and 1e-9 <= value <= 1e9
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -8,10 +8,13 @@ widen it in proportion to their share of the latency.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-PROTOCOLS = ("family", "board", "model")
-"""Which left-out errors an interval is taken from, best first."""
+OWN_PROTOCOLS = ("family", "source")
+"""Left-out errors that a target with figures of its own is judged by: a network of a new family,
+and figures that another source took. The wider one counts, as a query may be either."""
+SIBLING_PROTOCOLS = ("board",)
+"""Left-out errors that a board without figures is judged by: those of its siblings."""
 
 DATASHEET_LOG_ERROR = 0.95
 """90 % quantile of ``|log(predicted / measured)|`` where nothing was fitted for a target: prior
@@ -33,6 +36,12 @@ def conformal_quantile(errors: Sequence[float], level: float = 0.9) -> float:
     if rank > len(ordered):
         return ordered[-1] * (len(ordered) + 1) / len(ordered)
     return ordered[rank - 1]
+
+
+def base_log_error(quantiles: Mapping[str, float], *, siblings_only: bool) -> float:
+    """The 90 % quantile that a target's interval starts from, by protocol of its bundle."""
+    wanted = SIBLING_PROTOCOLS if siblings_only else OWN_PROTOCOLS
+    return max((quantiles[p] for p in wanted if p in quantiles), default=DATASHEET_LOG_ERROR)
 
 
 def widened(base: float, uncovered_share: float) -> float:

@@ -2,7 +2,7 @@
 
 A kernel of class c takes, in seconds,
 
-    t  = (tc^p + tm^p)^(1/p) + launch_c x reference clock / clock
+    t  = (tc^p + tm^p)^(1/p) + steps x launch_c x reference clock / clock
     tc = 2 MACs / peak / compute_c x (1 + k_half / K) x (1 + n_half / N)
          x (1 + wave x units / blocks) / winograd^(is 3x3 stride 1), but at least K x k_step / clock
     tm = activations / (bandwidth x memory_c x (1 + cache x L2 / (L2 + bytes)))
@@ -52,7 +52,7 @@ def _prior() -> dict[str, tuple[float, float]]:
     """
     compute = {"conv": 0.6, "pointwise": 0.5, "depthwise": 0.04, "grouped": 0.15, "linear": 0.6,
                "matmul": 0.4, "attention": 0.4, "rnn": 0.3}  # fmt: skip
-    launch = {"copy": 3.0, "gather": 4.0, "other": 10.0, "rnn": 50.0, "attention": 8.0}
+    launch = {"copy": 3.0, "gather": 4.0, "other": 10.0, "rnn": 8.0, "attention": 8.0}
     prior: dict[str, tuple[float, float]] = {}
     for name in MATRIX_CLASSES:
         prior[f"compute.{name}"] = (compute[name], 0.7)
@@ -151,7 +151,7 @@ class _Evaluation:
             / np.where(f.winograd > 0, get["winograd"], 1.0),
             0.0,
         )  # fmt: skip
-        self.step = np.where(self.has & dense, get["k_step"] * f.k / hw["clock_hz"], 0.0)
+        self.step = np.where(self.has & dense, get["k_step"] * f.k * f.steps / hw["clock_hz"], 0.0)
         self.vector = f.elementwise_flops / hw["vector_flops"]
         self.tc = self.main + self.step + 0.25 * self.vector
         activations = np.maximum(f.bytes - f.weight_bytes, 0.0)
@@ -163,7 +163,7 @@ class _Evaluation:
         self.tm = self.ta + self.tw
         self.tl = (
             1e-6 * p[self.li] * p[INDEX["all.launch"]] * REFERENCE_CLOCK_HZ / hw["clock_hz"]
-        )
+        ) * f.steps
         tiny = 1e-12
         self.smooth = (self.tc**POWER + self.tm**POWER + tiny**POWER) ** (1 / POWER)
         self.times = Times(self.smooth + self.tl, self.tc, self.tm, self.tl)

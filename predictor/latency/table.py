@@ -28,7 +28,7 @@ def signature(kernel: Kernel) -> str:
     """What a kernel computes, names left out: equal kernels have equal signatures."""
     parts = [
         [op.kind, [[list(s.shape), s.dtype] for s in (*op.inputs, *op.weights, *op.outputs)],
-         sorted((k, v) for k, v in op.attrs.items() if k != "inplace")]
+         sorted((k, v) for k, v in op.attrs.items() if k not in ("inplace", "into"))]
         for op in kernel.ops
     ]  # fmt: skip
     text = json.dumps(parts, separators=(",", ":"), default=list)
@@ -72,17 +72,21 @@ class LookupTable(Mapping[str, Entry]):
         Raises:
             ArtifactError: a column is missing or a value is no positive number, with its line.
         """
-        reader = csv.reader(io.StringIO(text))
-        header = next(reader, None)
+        try:
+            rows = list(csv.reader(io.StringIO(text)))
+        except csv.Error as error:
+            raise ArtifactError(f"{place}: not a table: {error}") from None
+        header = rows[0] if rows else None
         if header is None or tuple(header[:4]) != COLUMNS:
             raise ArtifactError(f"{place}:1: columns must begin with {', '.join(COLUMNS)}")
         entries: dict[str, Entry] = {}
-        for number, row in enumerate(reader, start=2):
+        for number, row in enumerate(rows[1:], start=2):
             try:
                 entry = Entry(float(row[1]), int(row[2]), float(row[3]))
             except (ValueError, IndexError):
                 raise ArtifactError(f"{place}:{number}: not a row of the table: {row}") from None
-            if not (0 < entry.latency_ms < math.inf and entry.repeats > 0 and entry.spread >= 0):
+            if not (0 < entry.latency_ms < math.inf and entry.repeats > 0
+                    and 0 <= entry.spread < math.inf):
                 raise ArtifactError(f"{place}:{number}: values must be positive: {row}")
             known = entries.get(row[0])
             entries[row[0]] = _pooled(known, entry) if known else entry

@@ -71,6 +71,12 @@ def _addmm(call: AtenCall) -> tuple[str, Attrs]:
     return "matmul", {"k": int(call.args[1].shape[-1]), "bias": True}
 
 
+def _addbmm(call: AtenCall) -> tuple[str, Attrs]:
+    """All products of the batch are added up, so the batch is contracted too."""
+    batch = call.args[1].shape
+    return "matmul", {"k": int(batch[0]) * int(batch[-1]), "bias": True}
+
+
 def _linear(call: AtenCall) -> tuple[str, Attrs]:
     bias = call.get(2, "bias")
     return "linear", {"k": int(call.args[0].shape[-1]), "bias": bias is not None}
@@ -129,7 +135,7 @@ FAMILY = Family(
         "aten.matmul": _mm, "aten.einsum": _aten_einsum,
         "aten.mm": _mm, "aten.bmm": _mm, "aten.mv": _mm, "aten.dot": _mm, "aten.vdot": _mm,
         "aten._int_mm": _mm, "aten._scaled_mm": _mm,
-        "aten.addmm": _addmm, "aten.baddbmm": _addmm, "aten.addbmm": _addmm, "aten.addmv": _addmm,
+        "aten.addmm": _addmm, "aten.baddbmm": _addmm, "aten.addbmm": _addbmm, "aten.addmv": _addmm,
         "aten._grouped_mm": _mm,
         "aten._trilinear": ("bilinear", {}),
     },

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from predictor.operators.base import AtenCall, Cost, Draft, Family, Kind, OnnxNode
+from predictor.graph import Op
+from predictor.operators.base import AtenCall, Cost, Draft, Family, Gemm, Kind, OnnxNode
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 STEP_FLOPS = {"lstm": 9, "gru": 7, "rnn": 1}
@@ -65,8 +66,16 @@ def _aten_rnn(mode: str) -> Callable[[AtenCall], tuple[str, dict[str, object]]]:
     return rule
 
 
+def rnn_gemm(op: Op) -> Gemm:
+    """One step of one layer and direction: batch x (features + state) @ gates x hidden."""
+    a, x = op.attrs, op.inputs[0]
+    state = a.get("projection", 0) or a["hidden"]
+    rows = max(1, x.numel // max(1, x.shape[-1]) // max(1, a.get("steps", 1)))
+    return Gemm(1, rows, GATES[a["mode"]] * a["hidden"], x.shape[-1] + state)
+
+
 FAMILY = Family(
-    kinds=(Kind("rnn", rnn_cost, "matrix"),),
+    kinds=(Kind("rnn", rnn_cost, "matrix", rnn_gemm),),
     aten={
         "aten.lstm.input": _aten_rnn("lstm"),
         "aten.gru.input": _aten_rnn("gru"),

@@ -1,0 +1,199 @@
+"""Which published figures are fitted together, and which targets ship from them."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from scripts.figures import Figure, Graphs, figures_of, jetson_rules
+from scripts.folds import Key
+from scripts.layer_figures import layer_figures
+from scripts.public_rows import jetson_rows, layer_rows, pi_rows, timm_rows
+
+Loaded = tuple[list[Figure], list[Figure], Counter[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ship:
+    """A target that ships: ``levels`` name the groups whose deviations it takes.
+
+    ``siblings`` are the boards whose left-out errors stand for a board without figures.
+    """
+
+    device: str
+    target: str
+    rules: str
+    levels: tuple[str, ...]
+    software: str = ""
+    siblings: tuple[str, ...] = ()
+    board: str = ""
+    host_us: float | None = None
+    call_ms: float | None = None
+    units_share: float = 1.0
+    """Cores that the figures used, as a share of the profile's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Figures that share parameters, and how their accuracy is judged."""
+
+    name: str
+    load: Callable[[Path, Graphs], Loaded]
+    ships: tuple[Ship, ...]
+    citations: tuple[str, ...]
+    protocols: tuple[str, ...] = ("model", "family", "board", "source")
+    scored: Callable[[Figure], bool] = lambda figure: True
+    headline: tuple[str, ...] = ()
+    """Boards whose pooled figures stand for the collection; all, if empty."""
+    keys: Mapping[str, Key] = field(default_factory=dict)
+
+
+JETSON_CITATIONS = (
+    "NetsPresso Trainer benchmark tables, Nota Inc. (Apache-2.0)",
+    "trtutils benchmark tables, J. Davis (MIT)",
+    "HaX-CoNN profiles, Dagli and Belviranli, PPoPP 2024",
+    "edge-vision-power-estimation, Fuzzy Labs (Apache-2.0)",
+)
+
+
+def _jetson(public: Path, graphs: Graphs) -> Loaded:
+    rows = [row for row in jetson_rows(public) if row.device != "rtx-5080"]
+    figures, left = figures_of(rows, graphs, jetson_rules)
+    return figures, layer_figures(layer_rows(public)), left
+
+
+def _engine(
+    device: str, generation: str, *, rules: str = "tensorrt", software: str = "",
+    source: str = "trtutils", siblings: tuple[str, ...] = (),
+) -> Ship:  # fmt: skip
+    levels = (f"gen:{generation}", f"board:{device}", f"only:{device}/{source}")
+    return Ship(device, "tensorrt-fp16", rules, levels, software, siblings)
+
+
+_ORINS = ("jetson-agx-orin", "jetson-agx-orin-devkit", "jetson-orin-nano")
+_ORIN_SOFTWARE = "TensorRT 8.5 and newer (JetPack 5 and 6)"
+
+JETSON = Collection(
+    "jetson",
+    _jetson,
+    (
+        _engine("jetson-nano", "maxwell-pascal", rules="tensorrt-7", source="netspresso",
+                software="TensorRT 8.2 (JetPack 4.6)"),
+        _engine("jetson-tx2", "maxwell-pascal", rules="tensorrt-7", siblings=("jetson-nano",),
+                software="TensorRT 8.2 (JetPack 4.6)"),
+        _engine("jetson-xavier-nx", "volta", software="TensorRT 8.5 (JetPack 5)"),
+        _engine("jetson-agx-xavier", "volta", rules="tensorrt-7", source="netspresso",
+                software="TensorRT 8.2 (JetPack 4.6)"),
+        _engine("jetson-orin-nano", "ampere", software="TensorRT 8.5 (JetPack 5)"),
+        _engine("jetson-agx-orin", "ampere", software="TensorRT 8.6 (JetPack 6)"),
+        _engine("jetson-agx-orin-devkit", "ampere", software=_ORIN_SOFTWARE),
+        _engine("jetson-orin-nano-4gb", "ampere", siblings=_ORINS, software=_ORIN_SOFTWARE),
+        _engine("jetson-orin-nx", "ampere", siblings=_ORINS, software=_ORIN_SOFTWARE),
+        _engine("jetson-orin-nx-8gb", "ampere", siblings=_ORINS, software=_ORIN_SOFTWARE),
+        _engine("jetson-agx-orin-32gb", "ampere", siblings=_ORINS, software=_ORIN_SOFTWARE),
+        _engine("rtx-3090", "card"),
+        _engine("titan-rtx", "card"),
+    ),
+    JETSON_CITATIONS,
+    headline=("jetson-nano", "jetson-xavier-nx", "jetson-agx-xavier", *_ORINS),
+)  # fmt: skip
+
+PI_CITATIONS = (
+    "NetsPresso Trainer benchmark tables, Nota Inc. (Apache-2.0)",
+    "HELP, Lee et al., NeurIPS 2021 (MIT), with HW-NAS-Bench, Li et al., ICLR 2021",
+    "HW-NAS-Bench-360, R. den Bijvank",
+)
+ONE_OF_FOUR = 0.25
+"""TFLite runs one thread unless told otherwise: two of the tables say so or pin one core, and the
+third agrees with them only as one thread."""
+
+
+def _pi(public: Path, graphs: Graphs) -> Loaded:
+    rows = [row for row in pi_rows(public, sample=150) if row.runtime == "tflite"]
+    figures, left = [], Counter[str]()
+    for precision in ("fp16", "fp32"):
+        mine = [row for row in rows if row.precision == precision]
+        found, also = figures_of(mine, graphs, lambda row: "tflite", group=f"{precision}-",
+                                 cores=ONE_OF_FOUR)  # fmt: skip
+        figures += [replace(f, board=f"{f.board} {precision}") for f in found]
+        left.update(also)
+    return figures, [], left
+
+
+def _tflite(device: str, generation: str, precision: str, source: str) -> Ship:
+    group = f"{precision}-"
+    levels = (f"gen:{group}{generation}", f"board:{group}{device}",
+              f"only:{group}{device}/{source}")  # fmt: skip
+    return Ship(device, f"tflite-{precision}", "tflite", levels, "TFLite, one thread",
+                board=f"{device} {precision}", units_share=ONE_OF_FOUR)  # fmt: skip
+
+
+PI = Collection(
+    "raspberry-pi",
+    _pi,
+    (
+        _tflite("raspberry-pi-5", "cortex-a76", "fp16", "netspresso"),
+        _tflite("raspberry-pi-5", "cortex-a76", "fp32", "hw-nas-bench-360"),
+        _tflite("raspberry-pi-4", "cortex-a72", "fp32", "help-nasbench201"),
+        _tflite("raspberry-pi-3b-plus", "cortex-a53", "fp16", "netspresso"),
+        _tflite("raspberry-pi-zero-2w", "cortex-a53", "fp16", "netspresso"),
+    ),
+    PI_CITATIONS,
+    protocols=("model", "family", "board"),
+    keys={"model": lambda f: f.model if "nasbench" not in f.model else f"cells {hash_of(f.model)}"},
+)
+
+TIMM_CITATIONS = ("timm benchmark tables, R. Wightman, Hugging Face (Apache-2.0)",)
+
+
+def hash_of(text: str, parts: int = 10) -> int:
+    """One of ``parts`` groups, the same in every run."""
+    return zlib.crc32(text.encode()) % parts
+
+
+def _timm(device: str, file_words: tuple[str, ...], rules: str, sample: int = 260):  # type: ignore[no-untyped-def]
+    def load(public: Path, graphs: Graphs) -> Loaded:
+        rows = [
+            row for row in timm_rows(public)
+            if row.device == device and all(word in row.software for word in file_words)
+            and row.layout == "nchw" and row.precision in ("amp", "fp32")
+        ]  # fmt: skip
+        rows = random.Random(0).sample(rows, min(sample, len(rows)))
+        figures, left = figures_of(rows, graphs, lambda row: rules, single=True)
+        return figures, [], left
+
+    return load
+
+
+def _timm_collection(
+    device: str, words: tuple[str, ...], rules: str, target: str, software: str
+) -> Collection:
+    return Collection(
+        f"timm-{device}",
+        _timm(device, words, rules),
+        (Ship(device, target, rules, (), software),),
+        TIMM_CITATIONS,
+        protocols=("model", "family"),
+        keys={"model": lambda f: f"models {hash_of(f.model)}",
+              "family": lambda f: f"families {hash_of(f.family)}"},
+    )  # fmt: skip
+
+
+TIMM = (
+    _timm_collection("rtx-3090", ("2.4.0", "eager"), "eager", "eager-amp",
+                     "PyTorch 2.4.0, CUDA 12.4"),
+    _timm_collection("rtx-4090", ("2.9.1", "eager"), "eager", "eager-amp",
+                     "PyTorch 2.9.1, CUDA 12.8"),
+    _timm_collection("rtx-pro-6000-max-q", ("2.9.1", "eager"), "eager", "eager-amp",
+                     "PyTorch 2.9.1, CUDA 13.0"),
+    _timm_collection("rtx-4090", ("2.9.1", "compile"), "torch_compile", "torch_compile-amp",
+                     "PyTorch 2.9.1, CUDA 12.8"),
+    _timm_collection("i9-10940x", ("2.4.0", "compile"), "torch_compile", "torch_compile-fp32",
+                     "PyTorch 2.4.0"),
+)  # fmt: skip
+
+COLLECTIONS: tuple[Collection, ...] = (JETSON, PI, *TIMM)
