@@ -151,7 +151,9 @@ class GraphBuilder:
                 f"{list(pads)}; use padding: same, or a smaller kernel"
             )
         first, second = (channels, out_channels) if transposed else (out_channels, channels)
-        weights = [("weight", (first, second // groups, *ks), "parameter")]
+        weights: list[tuple[str, Sequence[int], str]] = [
+            ("weight", (first, second // groups, *ks), "parameter")
+        ]
         if bias:
             weights.append(("bias", (out_channels,), "parameter"))
         attrs = {"kernel": ks, "stride": st, "padding": pads, "dilation": di, "groups": groups,
@@ -167,7 +169,9 @@ class GraphBuilder:
         if not x.shape:
             raise ModelError(f"{name or 'linear'}: needs at least one dimension")
         _positive(name or "linear", out=(out_features,))
-        weights = [("weight", (out_features, x.shape[-1]), "parameter")]
+        weights: list[tuple[str, Sequence[int], str]] = [
+            ("weight", (out_features, x.shape[-1]), "parameter")
+        ]
         if bias:
             weights.append(("bias", (out_features,), "parameter"))
         return self.op("linear", [x], [(*x.shape[:-1], out_features)], name=name, weights=weights,
@@ -215,7 +219,8 @@ class GraphBuilder:
                     weights.append((f"bias_ih_l{layer}{suffix}", (rows,), "parameter"))
                     weights.append((f"bias_hh_l{layer}{suffix}", (rows,), "parameter"))
         attrs = {"mode": mode, "hidden": hidden, "layers": layers, "bidirectional": bidirectional,
-                 "bias": bias, "projection": 0, "steps": x.shape[1 if batch_first else 0]}  # fmt: skip
+                 "bias": bias, "projection": 0,
+                 "steps": x.shape[1 if batch_first else 0]}  # fmt: skip
         return self.op("rnn", [x], [(*x.shape[:-1], hidden * directions)], name=name, attrs=attrs,
                        weights=weights)[0]  # fmt: skip
 
@@ -339,11 +344,15 @@ class GraphBuilder:
     def transpose(self, x: Value, order: Sequence[int], *, name: str = "") -> Value:
         """Axes in another order."""
         if sorted(order) != list(range(len(x.shape))):
-            raise ModelError(f"{name or 'transpose'}: {list(order)} is no order of {len(x.shape)} axes")
+            raise ModelError(
+                f"{name or 'transpose'}: {list(order)} is no order of {len(x.shape)} axes"
+            )
         shape = [x.shape[i] for i in order]
         return self.op("transpose", [x], [shape], name=name, attrs={"order": tuple(order)})[0]
 
-    def split(self, x: Value, sizes: Sequence[int], axis: int = 1, *, name: str = "") -> list[Value]:
+    def split(
+        self, x: Value, sizes: Sequence[int], axis: int = 1, *, name: str = ""
+    ) -> list[Value]:
         """Consecutive parts of ``sizes`` along ``axis``."""
         axis %= len(x.shape)
         if sum(sizes) != x.shape[axis] or min(sizes) < 1:

@@ -270,7 +270,7 @@ class Graph:
 
     @property
     def peak_activation_bytes(self) -> int:
-        """Largest sum of live activations, each freed after its last use; see :func:`live_bytes`."""
+        """Largest sum of live activations, each freed after its last use: :func:`live_bytes`."""
         return max(live_bytes(self), default=0)
 
     @property

@@ -17,6 +17,7 @@ from predictor.hardware import Device, Target
 
 if TYPE_CHECKING:
     from predictor.config import Config
+    from predictor.graph import Kernel
     from predictor.latency.costing import Coster, Costs
 
 __all__ = ["Predictor", "check_budget", "load_graph", "predict"]
@@ -28,7 +29,11 @@ of trtutils shows on Jetson boards between the two."""
 HOST_POWER = 4.0
 """Exponent of the smooth maximum of host chain and device chain; they overlap almost fully."""
 EAGER_HOST_US = {"eager": 8.0, "torch_compile": 5.0}
-"""What launching an operator costs a desktop host, microseconds, where the profile has no figure."""
+"""What launching an operator costs a desktop host, microseconds; a profile's own figure wins."""
+TILE_WIDTH = 8
+"""Channels that half-precision tensor cores take at once: NVIDIA, "Deep Learning Performance
+Guide", tensor core requirements."""
+TENSOR_CORE_PRECISIONS = ("fp16", "bf16", "amp", "amp_bf16")
 NOT_INCLUDED = "not included: pre- and post-processing, host copies, first run"
 
 
@@ -79,7 +84,8 @@ class Predictor:
         if strict:
             self._refuse(graph, costs)
         launches = sum(len(kernel.ops) for kernel in kernels)
-        return _assemble(self, graph, costs, renamed(costs.kernels), launches, scope, budget)
+        estimate = _assemble(self, graph, costs, renamed(costs.kernels), launches, scope, budget)
+        return replace(estimate, hints=(*estimate.hints, *_tile_hints(self, kernels, estimate)))
 
     def _refuse(self, graph: Graph, costs: Costs) -> None:
         if costs.uncovered:
@@ -317,6 +323,34 @@ def _hints(
         hints.append(
             f"{memory / latency_ms:.0%} of the time waits for memory: fp16 would halve the bytes"
         )
+    return tuple(hints)
+
+
+def _tile_hints(
+    predictor: Predictor, kernels: list[Kernel], estimate: Estimate
+) -> tuple[str, ...]:
+    """Widths that tensor cores pad: they work on multiples of 8 half-precision channels."""
+    from predictor.operators import gemm_of
+
+    if not predictor.device.tensor_cores or estimate.precision not in TENSOR_CORE_PRECISIONS:
+        return ()
+    wasted: Counter[int] = Counter()
+    time_ms: dict[int, float] = {}
+    for kernel, cost in zip(kernels, estimate.kernels, strict=True):
+        op = kernel.ops[kernel.anchor]
+        gemm = gemm_of(op)
+        if gemm is None or gemm.batch > 1 or gemm.n % TILE_WIDTH == 0 or gemm.n < TILE_WIDTH:
+            continue
+        wasted[gemm.n] += 1
+        time_ms[gemm.n] = time_ms.get(gemm.n, 0.0) + cost.latency_ms
+    hints = []
+    for width, spent in sorted(time_ms.items(), key=lambda item: -item[1])[:3]:
+        if spent > 0.03 * estimate.latency_ms:
+            padded = -(-width // TILE_WIDTH) * TILE_WIDTH
+            hints.append(
+                f"{wasted[width]} kernels of width {width} ({spent / estimate.latency_ms:.0%} of "
+                f"the time) are padded to {padded} by the tensor cores: {padded} costs the same"
+            )
     return tuple(hints)
 
 

@@ -88,9 +88,7 @@ def check(library: str, name: str) -> Row:
     except PredictorError as error:
         return Row(name, kind, error=str(error), published_macs=macs, published_params=params)
     real = any("depend on data" in note for note in graph.notes)
-    return Row(
-        name, kind, graph.macs, graph.params, macs, params, seconds, "", graph.unknown, real
-    )
+    return Row(name, kind, graph.macs, graph.params, macs, params, seconds, "", graph.unknown, real)
 
 
 def published(library: str, name: str) -> tuple[str, float | None, int | None]:

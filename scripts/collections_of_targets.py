@@ -12,7 +12,8 @@ from pathlib import Path
 from scripts.figures import Figure, Graphs, figures_of, jetson_rules
 from scripts.folds import Key
 from scripts.layer_figures import layer_figures
-from scripts.public_rows import jetson_rows, layer_rows, pi_rows, timm_rows
+from scripts.operator_figures import operator_figures
+from scripts.public_rows import jetson_rows, layer_rows, neusight_rows, pi_rows, timm_rows
 
 Loaded = tuple[list[Figure], list[Figure], Counter[str]]
 
@@ -33,6 +34,10 @@ class Ship:
     board: str = ""
     host_us: float | None = None
     call_ms: float | None = None
+    basis: str = ""
+    """What the figures are, where the usual sentence does not say it."""
+    overrides: tuple[tuple[str, float], ...] = ()
+    """Parameters that figures of this kind cannot say for a network."""
     units_share: float = 1.0
     """Cores that the figures used, as a share of the profile's."""
 
@@ -173,7 +178,7 @@ def _timm_collection(
     device: str, words: tuple[str, ...], rules: str, target: str, software: str
 ) -> Collection:
     return Collection(
-        f"timm-{device}",
+        f"timm-{device} {target}",
         _timm(device, words, rules),
         (Ship(device, target, rules, (), software),),
         TIMM_CITATIONS,
@@ -196,4 +201,29 @@ TIMM = (
                      "PyTorch 2.4.0"),
 )  # fmt: skip
 
-COLLECTIONS: tuple[Collection, ...] = (JETSON, PI, *TIMM)
+def _operators(public: Path, graphs: Graphs) -> Loaded:
+    return operator_figures(neusight_rows(public)), [], Counter[str]()
+
+
+def _operator_target(device: str, generation: str) -> Ship:
+    levels = (f"gen:ops-{generation}", f"board:ops-{device}")
+    # A call timed alone waits for its launch; inside a network launches queue up ahead.
+    return Ship(device, "eager-fp32", "eager", levels, "PyTorch 2.1.0, CUDA 12.1, TF32 off",
+                overrides=(("call_us", 10.0),),
+                basis="fitted on published times of single operators; whole networks were not "
+                "among them")  # fmt: skip
+
+
+OPERATORS = Collection(
+    "operators eager-fp32",
+    _operators,
+    tuple(
+        _operator_target(device, generation)
+        for device, generation in (("p4", "pascal"), ("p100", "pascal"), ("v100", "volta"),
+                                   ("t4", "turing"), ("a100", "ampere"), ("a100-80gb", "ampere"))
+    ),
+    ("NeuSight operator tables, Lee et al., ASPLOS 2025 (MIT)",),
+    protocols=("model", "family", "board"),
+)  # fmt: skip
+
+COLLECTIONS: tuple[Collection, ...] = (JETSON, PI, *TIMM, OPERATORS)

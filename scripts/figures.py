@@ -203,7 +203,7 @@ def log_errors(fit: Fit, figures: Sequence[Figure]) -> np.ndarray:
 
 
 def summary(log_error: np.ndarray) -> Mapping[str, float]:
-    """Median and mean absolute percentage error, shares within 10 and 20 %, bias; nothing trimmed."""
+    """Median and mean absolute percentage error, shares within 10 and 20 %, bias; all rows."""
     if not len(log_error):
         return {"n": 0}
     percent = 100 * np.abs(np.expm1(log_error))

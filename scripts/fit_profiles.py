@@ -74,6 +74,8 @@ def ship(fitted: Fitted, target: Ship, profiles: Path) -> dict[str, Any]:
     # Figures of one core, on a profile of the whole device.
     for name in ("all.compute", "wave"):
         theta[INDEX[name]] += np.log(target.units_share)
+    for name, value in target.overrides:
+        theta[INDEX[name]] = np.log(value)
     # A class counts as covered where the generation has figures of it: boards share its shape.
     shared = target.levels[0] if target.levels else None
     used = [f for f in fitted.figures if shared is None or shared in f.fit.levels] or own
@@ -94,6 +96,8 @@ def ship(fitted: Fitted, target: Ship, profiles: Path) -> dict[str, Any]:
 
 
 def _basis(target: Ship, own: Sequence[Figure], siblings_only: bool) -> str:
+    if target.basis:
+        return target.basis
     if siblings_only:
         names = ", ".join(target.siblings)
         return f"efficiencies fitted on its siblings ({names}), clocks and bandwidth its own"

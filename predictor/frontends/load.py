@@ -66,9 +66,10 @@ def _from_config(
 
         return graph_of(config, batch=batch, resolution=resolution)
     args: Mapping[str, Any] = {}
-    name = config.model
-    if isinstance(name, ModelSource):
-        name, args = name.source, name.args
+    if isinstance(config.model, ModelSource):
+        name, args = config.model.source, config.model.args
+    else:
+        name = config.model
     shapes = config.inputs if inputs is None else inputs
     if isinstance(shapes, tuple) and len(shapes) == 1:
         shapes = shapes[0]
@@ -176,7 +177,10 @@ def _by_name(inputs: Any) -> Mapping[str, Sequence[int]] | None:
     if inputs is None:
         return None
     if isinstance(inputs, Mapping):
-        return {name: tuple(getattr(value, "shape", value)) for name, value in inputs.items()}
+        shapes: dict[str, Sequence[int]] = {}
+        for name, value in inputs.items():
+            shapes[name] = tuple(value.shape if hasattr(value, "shape") else value)
+        return shapes
     raise ModelError("an ONNX model has named inputs: give their shapes by name")
 
 

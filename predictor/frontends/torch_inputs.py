@@ -1,4 +1,4 @@
-"""What callers may hand to :func:`predictor.trace` as inputs, turned into tensors without storage."""
+"""What callers may hand to :func:`predictor.trace` as inputs, as tensors without storage."""
 
 from __future__ import annotations
 

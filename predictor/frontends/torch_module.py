@@ -187,7 +187,7 @@ def weights_of(module: torch.nn.Module) -> dict[int, Weight]:
     """Every parameter and buffer, keyed by the tensor's identity; tied ones once."""
     import torch
 
-    from predictor.frontends.torch_recorder import spec_of
+    from predictor.frontends.torch_tensors import spec_of
 
     found: dict[int, Weight] = {}
     for name, tensor in _state(module).items():
@@ -270,8 +270,8 @@ class _Contents:
     """Copies of tensors' contents, to be put back where a forward has written to them."""
 
     def __init__(self, tensors: Iterable[torch.Tensor]) -> None:
-        self._held = [(t, t._version, t.detach().clone())
-                      for t in {id(t): t for t in tensors}.values() if not t.is_inference()]  # fmt: skip
+        once = {id(t): t for t in tensors}.values()
+        self._held = [(t, t._version, t.detach().clone()) for t in once if not t.is_inference()]
 
     def put_back(self) -> None:
         """Undo writes."""
@@ -309,7 +309,7 @@ def rebatched(inputs: Any, batch: int) -> Any:
     if isinstance(inputs, (tuple, list)):
         return tuple(rebatched(value, batch) for value in inputs)
     if hasattr(inputs, "shape"):
-        from predictor.frontends.torch_recorder import spec_of
+        from predictor.frontends.torch_tensors import spec_of
 
         spec = spec_of(inputs)
         return {"shape": (batch, *spec.shape[1:]), "dtype": spec.dtype}

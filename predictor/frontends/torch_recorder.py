@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from predictor.frontends.torch_functions import Functions
+from predictor.frontends.torch_tensors import flat_tensors, out_tensors, spec_of, tensors_in
 from predictor.graph import VIEW_KINDS, Graph, Op, TensorSpec, Weight
 from predictor.operators import KINDS, AtenCall, aten_rules, make_op
 from predictor.operators.base import AtenRule
@@ -23,12 +24,6 @@ from predictor.operators.base import AtenRule
 SMALL = 4096
 """Constants of at most this many elements keep their values, so that ``.item()`` works on them."""
 
-_DTYPES = {
-    getattr(torch, name): name
-    for name in ("float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 uint16 uint32 "
-                 "uint64 bool complex64 complex128").split()
-}  # fmt: skip
-_SPECS: dict[tuple[torch.Size, torch.dtype], TensorSpec] = {}
 _SAME_VALUE = frozenset({"detach", "alias", "lift_fresh", "lift", "_conj", "positive", "set"})
 _OVERWRITES = frozenset({"copy", "fill", "zero", "normal", "uniform"})
 """In-place calls that do not read what they overwrite."""
@@ -37,22 +32,6 @@ _OPERANDS = frozenset({"attention", "einsum", "bilinear"})
 _NOTHING = ("empty", "new_empty", "_local_scalar_dense", "is_same_size", "_assert", "sym_",
             "resize", "record_stream", "item", "is_nonzero", "equal", "device")  # fmt: skip
 """Name prefixes of calls that launch nothing and compute nothing worth counting."""
-
-
-def spec_of(tensor: torch.Tensor) -> TensorSpec:
-    """Shape and dtype of a tensor; equal ones share one object."""
-    key = (tensor.shape, tensor.dtype)
-    spec = _SPECS.get(key)
-    if spec is None:
-        name = _DTYPES.get(tensor.dtype)
-        if name is None:
-            text = str(tensor.dtype).removeprefix("torch.")
-            name = "float8" if text.startswith("float8") else text.lstrip("q")
-        spec = TensorSpec(tuple(int(n) for n in tensor.shape), name)
-        if len(_SPECS) > 100_000:
-            _SPECS.clear()
-        _SPECS[key] = spec
-    return spec
 
 
 class _Known:
@@ -77,7 +56,7 @@ class _Known:
 _KNOWN: dict[Any, _Known] = {}
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Collects the operators of one forward pass.
 
     Args:
@@ -92,7 +71,7 @@ class Recorder(TorchDispatchMode):
         twin: Callable[[torch.Tensor], torch.Tensor],
         device: str | None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.device, self.notes = device, list[str]()
         self._weights = list(weights.values())
         self._weight_of: dict[int, tuple[int, TensorSpec]] = {
@@ -108,8 +87,8 @@ class Recorder(TorchDispatchMode):
         self._inputs: list[tuple[int, str, TensorSpec]] = []
         self._outputs: tuple[int, ...] = ()
         self._path = [""]
-        self._busy = 0
-        self._functions = _Functions(self)
+        self.busy = 0
+        self.functions = Functions(self)
 
     # -- what trace() calls -----------------------------------------------------------------------
 
@@ -132,15 +111,15 @@ class Recorder(TorchDispatchMode):
             self._path.append(names.get(id(this), self._path[-1]))
             try:
                 custom = f"custom:{type(this).__name__}"
-                if custom in KINDS and not self._busy:
+                if custom in KINDS and not self.busy:
                     return self._whole_module(custom, this, original, a, k)
                 return original(this, *a, **k)
             finally:
                 self._path.pop()
 
-        torch.nn.Module.__call__ = call  # type: ignore[method-assign, assignment]
+        torch.nn.Module.__call__ = call  # type: ignore[method-assign]
         try:
-            with self, self._functions:
+            with self, self.functions:
                 return module(*args, **kwargs)
         finally:
             torch.nn.Module.__call__ = original  # type: ignore[method-assign]
@@ -148,7 +127,7 @@ class Recorder(TorchDispatchMode):
     def add_outputs(self, result: Any) -> None:
         """Note which tensors the forward returned (containers and dataclasses opened)."""
         self._outputs = tuple(
-            self._ids[id(t)] for t in _tensors_in(result) if id(t) in self._ids
+            self._ids[id(t)] for t in tensors_in(result) if id(t) in self._ids
         )  # fmt: skip
 
     def graph(self, name: str) -> Graph:
@@ -161,31 +140,29 @@ class Recorder(TorchDispatchMode):
 
     # -- recording --------------------------------------------------------------------------------
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Note one operator and return its result without computing it."""
         kwargs = kwargs or {}
-        if self._busy:
+        if self.busy:
             return func(*args, **kwargs)
         known = _KNOWN.get(func)
         if known is None:
             known = _KNOWN[func] = _Known(func)
-        self._busy += 1
+        self.busy += 1
         try:
             out = self._evaluate(func, known, args, kwargs)
         finally:
-            self._busy -= 1
+            self.busy -= 1
         if known.nothing:
             return out
-        flat = _flat_tensors(args, kwargs)
+        flat = flat_tensors(args, kwargs)
         rule = known.rule
         kind, attrs = rule if isinstance(rule, tuple) else rule(AtenCall(args, kwargs))
         is_view = kind in VIEW_KINDS
         if known.alias or (is_view and flat and id(flat[0]) in self._weight_of):
             self._same_value(flat[0], out)
             return out
-        outs = _out_tensors(out)
+        outs = out_tensors(out)
         if is_view:
             for view in outs:
                 if view is not flat[0]:  # in-place views return what they were given
@@ -228,7 +205,8 @@ class Recorder(TorchDispatchMode):
         if weights and (not inputs or kind in _OPERANDS):
             # Computed from weights alone (a standardised kernel, a position table), or an operand
             # that happens to be stored: formulas look for it among the inputs.
-            return self._record_stored(kind, target, tensors, outs, attrs, params)
+            self._record_stored(kind, target, tensors, outs, attrs, params)
+            return
         if kind == "matmul" and any(len(w.shape) == 2 for w in weights):
             kind = "linear"  # a product with a stored matrix, however it was written
         outputs = tuple(spec_of(out) for out in outs)
@@ -272,12 +250,12 @@ class Recorder(TorchDispatchMode):
 
     def empty(self, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
         """A result tensor for an operator whose shape is worked out here."""
-        self._busy += 1
+        self.busy += 1
         try:
             device = self.device or like.device
             return torch.empty(tuple(shape), dtype=like.dtype, device=device)
         finally:
-            self._busy -= 1
+            self.busy -= 1
 
     def _evaluate(self, func: Any, known: _Known, args: Any, kwargs: Any) -> Any:
         if self.device and known.target in _SHAPES:
@@ -299,7 +277,8 @@ class Recorder(TorchDispatchMode):
         if self.device and kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": self.device}
         out = func(*args, **kwargs)
-        return leaves[0] if known.inplace and not real and isinstance(leaves[0], torch.Tensor) else out
+        first = leaves[0]
+        return first if known.inplace and not real and isinstance(first, torch.Tensor) else out
 
     def _conv_result(self, args: Sequence[Any]) -> torch.Tensor:
         """Shape of a convolution; the framework's own rule in Python costs ten times as much."""
@@ -358,7 +337,7 @@ class Recorder(TorchDispatchMode):
         return twin
 
     def _same_value(self, source: torch.Tensor, out: Any) -> None:
-        for tensor in _out_tensors(out):
+        for tensor in out_tensors(out):
             if tensor is source:
                 continue
             self._keep.append(tensor)
@@ -373,16 +352,16 @@ class Recorder(TorchDispatchMode):
         """A module class with a registered formula counts as one operator."""
         silent = Recorder({}, self._make_twin, self.device)
         silent._twins, silent._keep = self._twins, self._keep
-        self._busy += 1  # the modes of this recorder stay on: they must let the inside through
+        self.busy += 1  # the modes of this recorder stay on: they must let the inside through
         try:
             with silent:
                 out = call(module, *args, **kwargs)
         finally:
-            self._busy -= 1
+            self.busy -= 1
         self._keep.append((args, kwargs, out))
         weights = [p for p in module.parameters() if id(p) in self._weight_of]
-        tensors = _flat_tensors(args, kwargs)
-        self.record(kind, type(module).__name__, [*tensors, *weights], _out_tensors(out), {})
+        tensors = flat_tensors(args, kwargs)
+        self.record(kind, type(module).__name__, [*tensors, *weights], out_tensors(out), {})
         return out
 
     def _new_id(self, tensor: torch.Tensor) -> int:
@@ -401,141 +380,6 @@ _SHAPES: dict[str, Callable[[Recorder, Sequence[Any]], torch.Tensor]] = {
     "aten.convolution.default": Recorder._conv_result,
     "aten._grouped_mm.default": Recorder._grouped_product,
 }
-
-
-class _Functions(TorchFunctionMode):
-    """Takes calls that torch would break up, before it does."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self._recorder = recorder
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        """Record linear, attention and RNN calls whole; let everything else through."""
-        handler = _HANDLERS.get(func)
-        if handler is None or self._recorder._busy:
-            return func(*args, **(kwargs or {}))
-        return handler(self._recorder, func, args, kwargs or {})
-
-
-def _linear(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
-    call = AtenCall(args, kwargs)
-    x, weight, bias = call.get(0, "input"), call.get(1, "weight"), call.get(2, "bias")
-    if weight.dim() != 2 or not x.dim() or x.shape[-1] != weight.shape[1] or x.is_sparse:
-        return func(*args, **kwargs)
-    out = recorder.empty((*x.shape[:-1], weight.shape[0]), x)
-    tensors = [x, weight] if bias is None else [x, weight, bias]
-    attrs = {"k": int(x.shape[-1]), "bias": bias is not None}
-    recorder.record("linear", "aten.linear.default", tensors, [out], attrs)
-    return out
-
-
-def _attention(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
-    call = AtenCall(args, kwargs)
-    q, k, v = call.get(0, "query"), call.get(1, "key"), call.get(2, "value")
-    mask = call.get(3, "attn_mask")
-    if q.dim() < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
-        return func(*args, **kwargs)  # let torch say what is wrong
-    lead = q.shape[:-2]
-    if lead != k.shape[:-2] and not call.get(7, "enable_gqa", False):
-        lead = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
-    out = recorder.empty((*lead, q.shape[-2], v.shape[-1]), q)
-    tensors = [q, k, v] if mask is None else [q, k, v, mask]
-    attrs = {"causal": bool(call.get(5, "is_causal", False))}
-    target = "aten.scaled_dot_product_attention.default"
-    recorder.record("attention", target, tensors, [out], attrs)
-    return out
-
-
-def _rms_norm(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
-    call = AtenCall(args, kwargs)
-    x, shape, weight = call.get(0, "input"), call.get(1, "normalized_shape"), call.get(2, "weight")
-    if tuple(x.shape[-len(shape) :]) != tuple(shape):
-        return func(*args, **kwargs)  # let torch say what is wrong
-    out = recorder.empty(x.shape, x)
-    tensors = [x] if weight is None else [x, weight]
-    recorder.record("norm", "aten.rms_norm.default", tensors, [out], {"type": "rms"})
-    return out
-
-
-def _multi_head(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
-    # The function is Python: it asks the mode first, and then runs with the mode off, so its
-    # own linear and attention calls would be broken up. Answer its question with no.
-    module = torch.nn.functional
-    asked = module.has_torch_function
-    module.has_torch_function = lambda _: False  # type: ignore[assignment]
-    try:
-        with recorder._functions:
-            return func(*args, **kwargs)
-    finally:
-        module.has_torch_function = asked  # type: ignore[assignment]
-
-
-def _rnn(mode: str) -> Callable[[Recorder, Any, Any, Any], Any]:
-    def handler(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
-        if len(args) < 9 or not isinstance(args[6], bool) or kwargs:
-            return func(*args, **kwargs)  # packed sequences: batch sizes are data
-        x, state, weights, bias, layers, _, _, both, batch_first = args[:9]
-        states = state if isinstance(state, (tuple, list)) else (state,)
-        directions = 2 if both else 1
-        gates = {"lstm": 4, "gru": 3, "rnn": 1}[mode]
-        hidden = weights[0].shape[0] // gates
-        projection = int(states[0].shape[-1]) if states[0].shape[-1] != hidden else 0
-        steps = x.shape[1 if batch_first and x.dim() == 3 else 0]
-        out = recorder.empty((*x.shape[:-1], (projection or hidden) * directions), x)
-        last = [recorder.empty(s.shape, x) for s in states]
-        attrs = {"mode": mode, "hidden": int(hidden), "layers": int(layers), "steps": int(steps),
-                 "bidirectional": bool(both), "bias": bool(bias), "projection": projection}
-        recorder.record("rnn", f"aten.{mode}.input", [x, *weights], [out, *last], attrs)
-        return (out, *last)
-
-    return handler
-
-
-_F = torch._C._VariableFunctions
-_HANDLERS: dict[Any, Callable[[Recorder, Any, Any, Any], Any]] = {
-    torch.nn.functional.linear: _linear,
-    torch.nn.functional.scaled_dot_product_attention: _attention,
-    torch.nn.functional.multi_head_attention_forward: _multi_head,
-    torch.nn.functional.rms_norm: _rms_norm,
-    _F.lstm: _rnn("lstm"), _F.gru: _rnn("gru"),
-    _F.rnn_tanh: _rnn("rnn"), _F.rnn_relu: _rnn("rnn"),
-}  # fmt: skip
-
-
-def _flat_tensors(args: Any, kwargs: Any) -> list[torch.Tensor]:
-    found: list[torch.Tensor] = []
-    for value in (*args, *kwargs.values()):
-        if isinstance(value, torch.Tensor):
-            found.append(value)
-        elif isinstance(value, (list, tuple)):
-            found.extend(item for item in value if isinstance(item, torch.Tensor))
-    return found
-
-
-def _out_tensors(out: Any) -> list[torch.Tensor]:
-    if isinstance(out, torch.Tensor):
-        return [out]
-    if isinstance(out, (tuple, list)):
-        return [item for item in out if isinstance(item, torch.Tensor)]
-    return []
-
-
-def _tensors_in(value: Any, seen: frozenset[int] = frozenset()) -> list[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if id(value) in seen or isinstance(value, (torch.nn.Module, type)):
-        return []
-    seen = seen | {id(value)}
-    if isinstance(value, Mapping):
-        return [t for item in value.values() for t in _tensors_in(item, seen)]
-    if isinstance(value, (tuple, list, set)):
-        return [t for item in value for t in _tensors_in(item, seen)]
-    if hasattr(value, "__dict__"):
-        return [t for item in vars(value).values() for t in _tensors_in(item, seen)]
-    return []
 
 
 def _names(func: Any) -> set[str]:

@@ -1,0 +1,1 @@
+"""From operators to kernels: fusion by rules, features, the roofline."""

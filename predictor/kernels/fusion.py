@@ -139,9 +139,7 @@ class _Fusion:
         limit = self.rules.limits.get(both[1])
         if limit is not None and latest.counts[both[1]] >= limit:
             return None
-        link = next(
-            self.root(t) for t, g in zip(op.input_ids, makers, strict=True) if g is latest
-        )
+        link = next(self.root(t) for t, g in zip(op.input_ids, makers, strict=True) if g is latest)
         if self.readers[link] > 1 and not self.rules.multi_use:
             return None
         return latest

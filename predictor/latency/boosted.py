@@ -78,7 +78,8 @@ class Forest:
             split = self.feature[node]
             inner = split >= 0
             if not inner.any():
-                return self.value[node].sum(axis=1)
+                total: Floats = self.value[node].sum(axis=1)
+                return total
             right = matrix[rows, np.maximum(split, 0)] > self.threshold[node]
             node = np.where(inner, np.where(right, self.right[node], self.left[node]), node)
 
@@ -98,10 +99,8 @@ class Forest:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 whole = ("feature", "left", "right", "roots")
-                forest = cls(*(
-                    arrays[name].astype(np.int32 if name in whole else np.float64, casting="same_kind")
-                    for name in _ARRAYS
-                ))  # fmt: skip
+                types = {n: np.int32 if n in whole else np.float64 for n in _ARRAYS}
+                forest = cls(*(arrays[n].astype(types[n], casting="same_kind") for n in _ARRAYS))
         except _DAMAGE as error:
             raise ArtifactError(f"{place}: {error}. The file is damaged; reinstall") from None
         forest._check(place)
@@ -109,7 +108,7 @@ class Forest:
 
     def _check(self, place: str) -> None:
         if any(getattr(self, name).ndim != 1 for name in _ARRAYS):
-            raise ArtifactError(f"{place}: the arrays have the wrong form. The file is damaged; reinstall")
+            raise ArtifactError(f"{place}: the arrays have the wrong form; reinstall")
         count = len(self.feature)
         whole = all(len(getattr(self, n)) == count for n in _ARRAYS[1:5])
         whole = whole and len(self.roots) > 0
@@ -125,7 +124,7 @@ class Forest:
             and bool(np.isfinite(self.value).all() and np.isfinite(self.threshold).all())
         )
         if not ok:
-            raise ArtifactError(f"{place}: the trees do not fit together. The file is damaged; reinstall")
+            raise ArtifactError(f"{place}: the trees do not fit together; reinstall")
 
 
 def from_lightgbm(booster: Any) -> Forest:

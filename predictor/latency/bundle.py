@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -63,7 +62,8 @@ def load_bundle(device: Device, target: Target) -> Bundle | None:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         version = data.get("format") if isinstance(data, dict) else None
         raise ArtifactError(
-            f"{target.bundle}: format {version}, this version reads {FORMAT}; reinstall, or fit it anew"
+            f"{target.bundle}: format {version}, this version reads {FORMAT}; reinstall, "
+            "or fit it anew"
         )
     return _checked({k: v for k, v in data.items() if k != "format"}, target.bundle)
 

@@ -50,7 +50,10 @@ class Fit:
     def theta(self, levels: Sequence[str]) -> Floats:
         """Parameters for a row of these levels; a group never seen deviates by nothing."""
         zero = np.zeros(len(NAMES))
-        return self.common + sum((self.deviations.get(g, zero) for g in levels), zero)
+        theta = self.common.copy()
+        for group in levels:
+            theta += self.deviations.get(group, zero)
+        return theta
 
 
 def level_spread(level: str) -> Floats:
@@ -189,7 +192,8 @@ def _solve(
     normal = design.T @ design
     diagonal = np.diag_indices_from(normal)
     normal[diagonal] += precision * (1 + damping)
-    return np.linalg.solve(normal, design.T @ residual + precision * offset)
+    step = np.linalg.solve(normal, design.T @ residual + precision * offset)
+    return np.asarray(step, dtype=np.float64)
 
 
 def _moved(problem: _Problem, fit: Fit, step: Floats) -> Fit:

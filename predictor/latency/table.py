@@ -85,8 +85,11 @@ class LookupTable(Mapping[str, Entry]):
                 entry = Entry(float(row[1]), int(row[2]), float(row[3]))
             except (ValueError, IndexError):
                 raise ArtifactError(f"{place}:{number}: not a row of the table: {row}") from None
-            if not (0 < entry.latency_ms < math.inf and entry.repeats > 0
-                    and 0 <= entry.spread < math.inf):
+            if not (
+                0 < entry.latency_ms < math.inf
+                and entry.repeats > 0
+                and 0 <= entry.spread < math.inf
+            ):
                 raise ArtifactError(f"{place}:{number}: values must be positive: {row}")
             known = entries.get(row[0])
             entries[row[0]] = _pooled(known, entry) if known else entry

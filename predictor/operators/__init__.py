@@ -101,7 +101,7 @@ def make_op(
     attrs: Mapping[str, Any] | None = None,
     params: int = 0,
 ) -> Op:
-    """An operator with its costs. ``params`` are the elements of ``weights`` that are parameters."""
+    """An operator with its costs. ``params`` counts the elements of parameters in ``weights``."""
     attrs = attrs or {}
     definition = KINDS.get(kind)
     known = definition is not None

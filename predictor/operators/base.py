@@ -102,7 +102,7 @@ class Family:
     """One file of this folder: kinds, and the framework names that mean them.
 
     ``aten`` is keyed by torch operator name without overload (``aten.relu``), or with one
-    (``aten.mul.Tensor``) where overloads differ; ``onnx`` by op_type, with its domain in front where
+    (``aten.mul.Tensor``) where overloads differ; ``onnx`` by op_type, its domain in front where
     that is not ONNX's or Microsoft's (``mine:FusedOp``). A rule is a pair of kind and attributes,
     or a function that returns one from the call.
     """

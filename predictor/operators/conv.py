@@ -37,7 +37,7 @@ def conv_cost(op: Draft) -> Cost:
 
 
 def deform_cost(op: Draft) -> Cost:
-    """A convolution plus bilinear sampling: 4 products, 3 additions and 2 position updates a tap."""
+    """A convolution plus bilinear sampling: 4 products, 3 sums and 2 position updates a tap."""
     base = conv_cost(op)
     x, out = op.inputs[0], op.outputs[0]
     taps = out.numel // out.shape[1] * x.shape[1] * math.prod(op.attrs["kernel"])

@@ -43,8 +43,8 @@ BINARY = (
 ).split()
 REDUCTIONS = (
     "sum mean prod amax amin var std var_mean std_mean norm linalg_vector_norm all any argmax "
-    "argmin logsumexp median nansum nanmean aminmax count_nonzero max.dim min.dim max.default min.default mode dist "
-    "_cdist_forward cdist"
+    "argmin logsumexp median nansum nanmean aminmax count_nonzero max.dim min.dim "
+    "max.default min.default mode dist _cdist_forward cdist"
 ).split()
 
 
