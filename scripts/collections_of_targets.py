@@ -131,7 +131,7 @@ def _pi(public: Path, graphs: Graphs) -> Loaded:
 
 def _tflite(device: str, generation: str, precision: str, source: str) -> Ship:
     group = f"{precision}-"
-    levels = (f"gen:{group}{generation}", f"board:{group}{device}",
+    levels = (f"gen:{generation}", f"gen:{group}{generation}", f"board:{group}{device}",
               f"only:{group}{device}/{source}")  # fmt: skip
     return Ship(device, f"tflite-{precision}", "tflite", levels, "TFLite, one thread",
                 board=f"{device} {precision}", units_share=ONE_OF_FOUR)  # fmt: skip

@@ -159,8 +159,10 @@ def figures_of(
         generation = SHARED_GENERATION.get(device.generation, device.generation)
         if device.kind == "gpu" and not device.shared_memory:
             generation = "card"  # boards with memory of their own differ more from SoCs than by age
-        levels = (f"gen:{group}{generation}", f"board:{group}{row.device}",
+        levels = (f"gen:{generation}", f"board:{group}{row.device}",
                   f"only:{group}{row.device}/{row.source}")  # fmt: skip
+        if group:
+            levels = (levels[0], f"gen:{group}{generation}", *levels[1:])
         fit = FitRow(features, hardware, row.latency_ms, () if single else levels,
                      row.scope != "layer_sum", weight)  # fmt: skip
         found.append(Figure(

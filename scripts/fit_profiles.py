@@ -80,6 +80,8 @@ def ship(fitted: Fitted, target: Ship, profiles: Path) -> dict[str, Any]:
     shared = target.levels[0] if target.levels else None
     used = [f for f in fitted.figures if shared is None or shared in f.fit.levels] or own
     classes = sorted({int(c) for f in used for c in f.fit.features.cls})
+    if siblings_only:  # nothing else was ever predicted that says anything of this board
+        protocols = {"board": protocols["board"]}
     contents: dict[str, Any] = {"protocols": protocols, "n": len(own)}
     bundle = Bundle(
         target=target.target, rules=target.rules,

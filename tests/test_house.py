@@ -48,7 +48,11 @@ def imported(path):
     """Modules of this package that a file imports anywhere, and whether at its top level."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     top = {id(node) for node in tree.body}
+    typing = {id(inner) for node in tree.body if isinstance(node, ast.If)
+              and ast.unparse(node.test) == "TYPE_CHECKING" for inner in ast.walk(node)}  # fmt: skip
     for node in ast.walk(tree):
+        if id(node) in typing:
+            continue  # never run
         names = []
         if isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: relative import"
@@ -165,7 +169,7 @@ TEXTS = [
                                           ".html", ".js", ""}
     and "__pycache__" not in path.parts
 ]  # fmt: skip
-PRIVATE = ("/" + "work/", "/" + "tmp/v", "/" + "root/", "/" + "home/")
+PRIVATE = ("/" + "work/", "/" + "tmp/v", "/" + "root/")
 """Paths of the machine that something was made on (put together, or this file would hold them)."""
 
 

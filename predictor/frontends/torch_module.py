@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import logging
 import random
 import threading
@@ -61,7 +62,7 @@ def trace(
     module = getattr(module, "_orig_mod", module)  # what torch.compile wrapped
     _refuse_lazy(module)
     label = name or type(module).__name__
-    with _LOCK, _untouched(module, training) as changed:
+    with _LOCK, collector_paused(), _untouched(module, training) as changed:
         attempts: list[str] = []
         for attempt in (_on_meta, _on_fake, _for_real):
             try:
@@ -211,6 +212,18 @@ def _refuse_lazy(module: torch.nn.Module) -> None:
 
 
 @contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """No garbage collection for a while: a trace makes many objects, and all of them stay."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextlib.contextmanager
 def _untouched(module: torch.nn.Module, training: bool) -> Iterator[Any]:
     """Set the mode for the trace and put every attribute back afterwards, whatever happens.
 
@@ -220,11 +233,12 @@ def _untouched(module: torch.nn.Module, training: bool) -> Iterator[Any]:
 
     modules = list(module.modules())
     before = [(m, dict(m.__dict__)) for m in modules]
-    values = [value for _, attributes in before for value in attributes.values()]
-    inner = [(v, copy.copy(v)) for v in values if type(v) in _CONTAINERS]
+    inner = [(v, v.copy()) for _, attributes in before for v in attributes.values()
+             if type(v) in _CONTAINERS]  # fmt: skip
     # Plain tensors are no part of the state, but a forward may count in them.
-    small = [t for t in _plain_tensors(values) if not t.is_meta and t.numel() <= SMALL]
-    written = _Contents(small)
+    written = _Contents(
+        t for t in _plain_tensors(before) if not t.is_meta and t.numel() <= SMALL
+    )
     seen = [_fingerprint(modules)]
 
     def changed() -> bool:
@@ -250,6 +264,8 @@ def _untouched(module: torch.nn.Module, training: bool) -> Iterator[Any]:
             m.__dict__.clear()
             m.__dict__.update(attributes)
         for value, held in inner:
+            if not value and not held:
+                continue
             value.clear()
             value.extend(held) if isinstance(value, list) else value.update(held)
 
@@ -257,13 +273,19 @@ def _untouched(module: torch.nn.Module, training: bool) -> Iterator[Any]:
 _CONTAINERS = (dict, list, set, OrderedDict, defaultdict)
 
 
-def _plain_tensors(values: list[Any]) -> list[torch.Tensor]:
-    """Tensors that modules hold as attributes, in lists or in dicts, other than parameters."""
+def _plain_tensors(before: list[tuple[Any, dict[str, Any]]]) -> list[torch.Tensor]:
+    """Tensors that modules hold as attributes, in lists or in dicts, other than their state."""
     import torch
 
-    inner = [item for v in values if type(v) in (dict, list)
-             for item in (v.values() if isinstance(v, dict) else v)]  # fmt: skip
-    return [v for v in (*values, *inner) if type(v) is torch.Tensor]
+    found: list[torch.Tensor] = []
+    for _, attributes in before:
+        for name, value in attributes.items():
+            if type(value) is torch.Tensor:
+                found.append(value)
+            elif type(value) in (dict, list) and value and name != "_buffers":
+                items = value.values() if isinstance(value, dict) else value
+                found.extend(item for item in items if type(item) is torch.Tensor)
+    return found
 
 
 class _Contents:

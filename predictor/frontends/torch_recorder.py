@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten
 
 from predictor.frontends.torch_functions import Functions
+from predictor.frontends.torch_shapes import SHAPES
 from predictor.frontends.torch_tensors import flat_tensors, out_tensors, spec_of, tensors_in
 from predictor.graph import VIEW_KINDS, Graph, Op, TensorSpec, Weight
 from predictor.operators import KINDS, AtenCall, aten_rules, make_op
@@ -37,7 +38,7 @@ _NOTHING = ("empty", "new_empty", "_local_scalar_dense", "is_same_size", "_asser
 class _Known:
     """What is known of one torch operator overload, looked up once."""
 
-    __slots__ = ("alias", "copies", "inplace", "nothing", "rule", "target")
+    __slots__ = ("alias", "copies", "inplace", "nothing", "rule", "shape", "target")
 
     def __init__(self, func: Any) -> None:
         packet = func._schema.name.replace("::", ".")
@@ -45,6 +46,7 @@ class _Known:
         self.inplace = packet.endswith("_") and not packet.endswith("__")
         bare = packet[:-1] if self.inplace else packet
         short = bare.partition(".")[2]
+        self.shape = SHAPES.get(self.target)
         own = bare.startswith(("aten.", "prim."))  # other libraries' operators may do anything
         self.nothing = own and short.startswith(_NOTHING)
         self.alias = own and short in _SAME_VALUE
@@ -148,14 +150,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         known = _KNOWN.get(func)
         if known is None:
             known = _KNOWN[func] = _Known(func)
+        flat = flat_tensors(args, kwargs)
         self.busy += 1
         try:
-            out = self._evaluate(func, known, args, kwargs)
+            out = self._evaluate(func, known, args, kwargs, flat)
         finally:
             self.busy -= 1
         if known.nothing:
             return out
-        flat = flat_tensors(args, kwargs)
         rule = known.rule
         kind, attrs = rule if isinstance(rule, tuple) else rule(AtenCall(args, kwargs))
         is_view = kind in VIEW_KINDS
@@ -257,11 +259,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             self.busy -= 1
 
-    def _evaluate(self, func: Any, known: _Known, args: Any, kwargs: Any) -> Any:
-        if self.device and known.target in _SHAPES:
-            return _SHAPES[known.target](self, args)
-        leaves, spec = tree_flatten((args, kwargs))
-        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    def _evaluate(
+        self, func: Any, known: _Known, args: Any, kwargs: Any, tensors: Sequence[torch.Tensor]
+    ) -> Any:
+        if self.device and known.shape is not None:
+            return known.shape(args, self._path[-1])
         if not tensors and self.device:
             return self._constant_or_meta(func, args, kwargs)
         real = [t for t in tensors if not t.is_meta]
@@ -271,50 +273,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if small and not touched and not any(id(t) in self._stale for t in tensors):
                 return func(*args, **kwargs)
         if real or self.device is None:
-            leaves = [self._twin(leaf) if isinstance(leaf, torch.Tensor) else leaf
-                      for leaf in leaves]  # fmt: skip
-            args, kwargs = tree_unflatten(leaves, spec)
+            args = [self._stand_in(value) for value in args]
+            kwargs = {name: self._stand_in(value) for name, value in kwargs.items()}
         if self.device and kwargs.get("device") is not None:
             kwargs = {**kwargs, "device": self.device}
         out = func(*args, **kwargs)
-        first = leaves[0]
-        return first if known.inplace and not real and isinstance(first, torch.Tensor) else out
+        return args[0] if known.inplace and not real and out is not None else out
 
-    def _conv_result(self, args: Sequence[Any]) -> torch.Tensor:
-        """Shape of a convolution; the framework's own rule in Python costs ten times as much."""
-        x, weight, _, stride, padding, dilation, transposed, extra, groups = args[:9]
-        kernel = weight.shape[2:]
-        unbatched = x.dim() == len(kernel) + 1
-        lead = () if unbatched else (x.shape[0],)
-        channels = x.shape[len(lead)]
-        expected = weight.shape[0] if transposed else weight.shape[1] * groups
-        if x.dim() > len(kernel) + 2 or channels != expected:
-            raise RuntimeError(
-                f"convolution at '{self._path[-1]}' expects {expected} input channels, got "
-                f"shape {list(x.shape)}"
-            )
-        size = []
-        for i, (n, k) in enumerate(zip(x.shape[len(lead) + 1 :], kernel, strict=True)):
-            s, p, d = (v[i] if len(v) > 1 else v[0] for v in (stride, padding, dilation))
-            span = d * (k - 1)
-            if transposed:
-                size.append((n - 1) * s - 2 * p + span + (extra[i] if extra else 0) + 1)
-            else:
-                size.append((n + 2 * p - span - 1) // s + 1)
-        if min(size) < 1:
-            raise RuntimeError(
-                f"convolution at '{self._path[-1]}': kernel {list(kernel)} is larger than its "
-                f"input {list(x.shape)}"
-            )
-        out = weight.shape[1] * groups if transposed else weight.shape[0]
-        return torch.empty((*lead, out, *size), dtype=x.dtype, device=self.device)
-
-    def _grouped_product(self, args: Sequence[Any]) -> torch.Tensor:
-        """Rows (t, k) times a stack of experts (e, k, n); the framework insists on bf16 here."""
-        rows, experts = args[:2]
-        shape = (rows.shape[0], experts.shape[2]) if rows.dim() == 2 else (
-            *rows.shape[:-1], experts.shape[-1])  # fmt: skip
-        return torch.empty(shape, dtype=rows.dtype, device=self.device)
+    def _stand_in(self, value: Any) -> Any:
+        """An argument with its tensors replaced; torch operators nest no deeper than lists."""
+        if isinstance(value, torch.Tensor):
+            return self._twin(value)
+        if isinstance(value, (list, tuple)):
+            return [self._twin(v) if isinstance(v, torch.Tensor) else v for v in value]
+        return value
 
     def _constant_or_meta(self, func: Any, args: Any, kwargs: Any) -> Any:
         """A tensor made from nothing: small ones keep their values, large ones get no storage."""
@@ -374,12 +346,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _constant(self, tensor: torch.Tensor) -> int:
         """A tensor that came from nowhere: an attribute that is neither parameter nor buffer."""
         return self._new_id(tensor)
-
-
-_SHAPES: dict[str, Callable[[Recorder, Sequence[Any]], torch.Tensor]] = {
-    "aten.convolution.default": Recorder._conv_result,
-    "aten._grouped_mm.default": Recorder._grouped_product,
-}
 
 
 def _names(func: Any) -> set[str]:

@@ -130,7 +130,7 @@ class Coster:
 
     def _kernel_error(self, source: Source) -> float:
         if self.bundle is None:
-            return DATASHEET_LOG_ERROR
+            return DATASHEET_LOG_ERROR[self.device.kind]
         if source is Source.ROOFLINE:
             return UNCOVERED_LOG_ERROR
         return self.bundle.log_error_90.get("kernel", KERNEL_LOG_ERROR)

@@ -17,7 +17,7 @@ from predictor.latency.intervals import (
 def test_quantile_by_hand():
     assert conformal_quantile([0.01 * i for i in range(1, 20)]) == pytest.approx(0.18)
     assert conformal_quantile([-0.3, 0.1]) == pytest.approx(0.45)  # too few: widened
-    assert conformal_quantile([]) == DATASHEET_LOG_ERROR
+    assert conformal_quantile([]) == max(DATASHEET_LOG_ERROR.values())
     assert conformal_quantile([0.1] * 9) == pytest.approx(0.1)
 
 
