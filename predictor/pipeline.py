@@ -14,6 +14,7 @@ from predictor.estimate import Budget, Check, Estimate, KernelEstimate, Tier
 from predictor.frontends.load import Resolution, load_graph
 from predictor.graph import PRECISIONS, Graph
 from predictor.hardware import Device, Target
+from predictor.pause import collector_paused
 
 if TYPE_CHECKING:
     from predictor.config import Config
@@ -74,11 +75,15 @@ class Predictor:
             ConfigError: unknown scope.
             UncoveredOperator: ``strict``, and a kernel stands on the roofline alone.
         """
+        if scope not in SCOPES:
+            raise ConfigError(f"unknown scope '{scope}'; use engine (alone) or call (from Python)")
+        with collector_paused():
+            return self._estimate(graph, scope, budget, strict)
+
+    def _estimate(self, graph: Graph, scope: str, budget: Budget | None, strict: bool) -> Estimate:
         from predictor.kernels.fusion import cast_graph, fuse
         from predictor.latency.costing import renamed
 
-        if scope not in SCOPES:
-            raise ConfigError(f"unknown scope '{scope}'; use engine (alone) or call (from Python)")
         graph = cast_graph(graph, PRECISIONS[self.target.precision])
         kernels = fuse(graph, self.rules)
         costs = self.coster.cost(kernels)
@@ -152,9 +157,7 @@ def predict(
         raise ConfigError("no device: give one, such as device='jetson'")
     predictor = _find(device, runtime, precision, layout, power_mode)
     graph = _graph_of(model, inputs, batch, resolution, config)
-    return predictor.estimate(
-        graph, scope=scope or "engine", budget=budget, strict=bool(strict)
-    )
+    return predictor.estimate(graph, scope=scope or "engine", budget=budget, strict=bool(strict))
 
 
 def _find(
@@ -225,7 +228,8 @@ def _assemble(
         base = intervals.base_log_error(bundle.log_error_90, siblings_only=bundle.siblings_only)
         log_error = intervals.widened(base, costs.uncovered_share)
     dtype_mb = graph.model_bytes / 1e6
-    memory_mb = dtype_mb + graph.peak_activation_bytes / 1e6
+    peak_mb = graph.peak_activation_bytes / 1e6
+    memory_mb = dtype_mb + peak_mb
     device_mb = device.memory_gb * 1e3
     return Estimate(
         model=graph.name, device=device.name, device_title=device.title,
@@ -238,7 +242,7 @@ def _assemble(
         elementwise_flops=graph.elementwise_flops, params=graph.params, model_mb=dtype_mb,
         memory_access_mb=graph.memory_access_bytes / 1e6,
         fused_memory_access_mb=sum(kernel.bytes for kernel in kernels) / 1e6,
-        peak_activation_mb=graph.peak_activation_bytes / 1e6, memory_needed_mb=memory_mb,
+        peak_activation_mb=peak_mb, memory_needed_mb=memory_mb,
         device_memory_mb=device_mb, fits_memory=memory_mb <= device_mb,
         peak_share=min(1.0, costs.roofline_ms / latency_ms) if latency_ms else 0.0, scope=scope,
         checks=check_budget(budget, latency_ms, graph, memory_mb, dtype_mb),
@@ -327,9 +331,7 @@ def _hints(
     return tuple(hints)
 
 
-def _tile_hints(
-    predictor: Predictor, kernels: list[Kernel], estimate: Estimate
-) -> tuple[str, ...]:
+def _tile_hints(predictor: Predictor, kernels: list[Kernel], estimate: Estimate) -> tuple[str, ...]:
     """Widths that tensor cores pad: they work on multiples of 8 half-precision channels."""
     from predictor.operators import gemm_of
 

@@ -201,6 +201,7 @@ TIMM = (
                      "PyTorch 2.4.0"),
 )  # fmt: skip
 
+
 def _operators(public: Path, graphs: Graphs) -> Loaded:
     return operator_figures(neusight_rows(public)), [], Counter[str]()
 

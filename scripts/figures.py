@@ -122,8 +122,13 @@ def jetson_rules(row: Row) -> str:
 
 
 def figures_of(
-    rows: Sequence[Row], graphs: Graphs, rules: Callable[[Row], str], *, group: str = "",
-    cores: float = 1.0, single: bool = False,
+    rows: Sequence[Row],
+    graphs: Graphs,
+    rules: Callable[[Row], str],
+    *,
+    group: str = "",
+    cores: float = 1.0,
+    single: bool = False,
 ) -> tuple[list[Figure], Counter[str]]:
     """Figures, and how many rows were left out by reason.
 

@@ -111,7 +111,7 @@ def _folds(outcome: Outcome, keep: Callable[[Figure], bool]) -> dict[str, Any]:
     folds = {g: dict(summary(outcome.of(lambda f, g=g: keep(f) and outcome.key(f) == g)))
              for g in large}  # fmt: skip
     rest = [group for group in sizes if group not in large]
-    if rest:
+    if sum(sizes[group] for group in rest) >= SMALLEST_FOLD:
         errors = outcome.of(lambda f: keep(f) and outcome.key(f) in rest)
         folds[f"{len(rest)} folds of fewer than {SMALLEST_FOLD} rows"] = dict(summary(errors))
     return folds

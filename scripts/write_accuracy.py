@@ -1,6 +1,6 @@
 """Write ``docs/accuracy.md`` and the README's accuracy table from ``docs/accuracy.json``.
 
-    python -m scripts.write_accuracy [--check]
+python -m scripts.write_accuracy [--check]
 """
 
 from __future__ import annotations

@@ -124,6 +124,8 @@ def test_recurrent_equal_to_tracing():
         module = getattr(torch.nn, mode)(8, 12, 2, bidirectional=True, batch_first=True)
         traced = predictor.trace(module, (3, 5, 8))
         b = GraphBuilder("g")
-        built = b.finish(b.rnn(b.input((3, 5, 8)), 12, mode=mode.lower(), layers=2, bidirectional=True))
+        built = b.finish(
+            b.rnn(b.input((3, 5, 8)), 12, mode=mode.lower(), layers=2, bidirectional=True)
+        )
         assert (traced.macs, traced.params) == (built.macs, built.params)
         assert traced.elementwise_flops == built.elementwise_flops

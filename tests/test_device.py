@@ -124,7 +124,8 @@ def test_default_targets(shipped):
         if name.startswith("jetson"):
             assert default == "tensorrt-fp16"
         elif name.startswith("raspberry"):
-            assert default == "tflite-fp32"
+            # Raspberry Pi 4 has no fp16 figures; the others' fp16 rows are of many kinds of network.
+            assert default == ("tflite-fp32" if name.endswith("4") else "tflite-fp16")
             assert device.target().layout == "nhwc"
         elif device.kind == "gpu":
             assert default == ("eager-amp" if device.tensor_cores else "eager-fp32")

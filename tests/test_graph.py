@@ -22,8 +22,18 @@ KB = TensorSpec((256,))  # 1,024 bytes
 
 
 def op(kind, inputs, outputs, spec=KB, **attrs):
-    return make_op(f"{kind}{outputs}", kind, kind, (spec,) * len(inputs), (spec,) * len(outputs),
-                   (), tuple(inputs), tuple(outputs), (), attrs)
+    return make_op(
+        f"{kind}{outputs}",
+        kind,
+        kind,
+        (spec,) * len(inputs),
+        (spec,) * len(outputs),
+        (),
+        tuple(inputs),
+        tuple(outputs),
+        (),
+        attrs,
+    )
 
 
 def graph(*ops, inputs=(0,), outputs=()):
@@ -48,13 +58,38 @@ def test_casting_leaves_integers():
 
 
 def test_totals_and_tied_weights():
-    weights = (Weight("a", TensorSpec((10, 10))), Weight("b", TensorSpec((10,)), trainable=False),
-               Weight("mean", TensorSpec((10,)), "buffer", False),
-               Weight("pi", TensorSpec((3,)), "constant", False))
-    linear = make_op("l", "linear", "linear", (TensorSpec((2, 10)),), (TensorSpec((2, 10)),),
-                     (weights[0].spec,), (0,), (1,), (0,), {"k": 10}, 100)
-    again = make_op("m", "linear", "linear", (TensorSpec((2, 10)),), (TensorSpec((2, 10)),),
-                    (weights[0].spec,), (1,), (2,), (0,), {"k": 10}, 100)
+    weights = (
+        Weight("a", TensorSpec((10, 10))),
+        Weight("b", TensorSpec((10,)), trainable=False),
+        Weight("mean", TensorSpec((10,)), "buffer", False),
+        Weight("pi", TensorSpec((3,)), "constant", False),
+    )
+    linear = make_op(
+        "l",
+        "linear",
+        "linear",
+        (TensorSpec((2, 10)),),
+        (TensorSpec((2, 10)),),
+        (weights[0].spec,),
+        (0,),
+        (1,),
+        (0,),
+        {"k": 10},
+        100,
+    )
+    again = make_op(
+        "m",
+        "linear",
+        "linear",
+        (TensorSpec((2, 10)),),
+        (TensorSpec((2, 10)),),
+        (weights[0].spec,),
+        (1,),
+        (2,),
+        (0,),
+        {"k": 10},
+        100,
+    )
     g = Graph("g", (linear, again), weights, (0,), ("x",), (TensorSpec((2, 10)),), (2,))
     assert (g.macs, g.flops) == (400, 800)
     assert g.params == 110
@@ -66,26 +101,42 @@ def test_totals_and_tied_weights():
 
 
 def test_liveness_of_a_chain():
-    g = graph(op("activation", [0], [1], fn="relu"), op("activation", [1], [2], fn="relu"),
-              op("activation", [2], [3], fn="relu"), outputs=(3,))
+    g = graph(
+        op("activation", [0], [1], fn="relu"),
+        op("activation", [1], [2], fn="relu"),
+        op("activation", [2], [3], fn="relu"),
+        outputs=(3,),
+    )
     assert list(live_bytes(g)) == [2048, 2048, 2048]
 
 
 def test_liveness_of_a_shortcut():
-    g = graph(op("activation", [0], [1], fn="relu"), op("activation", [1], [2], fn="relu"),
-              op("elementwise", [2, 0], [3], fn="add"), outputs=(3,))
+    g = graph(
+        op("activation", [0], [1], fn="relu"),
+        op("activation", [1], [2], fn="relu"),
+        op("elementwise", [2, 0], [3], fn="add"),
+        outputs=(3,),
+    )
     assert list(live_bytes(g)) == [2048, 3072, 3072]
 
 
 def test_views_and_in_place_operators_take_no_memory():
-    g = graph(op("reshape", [0], [1]), op("activation", [1], [2], fn="relu", inplace=True),
-              op("transpose", [2], [3]), outputs=(3,))
+    g = graph(
+        op("reshape", [0], [1]),
+        op("activation", [1], [2], fn="relu", inplace=True),
+        op("transpose", [2], [3]),
+        outputs=(3,),
+    )
     assert list(live_bytes(g)) == [1024, 1024, 1024]
 
 
 def test_a_view_keeps_its_source_alive():
-    g = graph(op("reshape", [0], [1]), op("activation", [0], [2], fn="relu"),
-              op("elementwise", [1, 2], [3], fn="add"), outputs=(3,))
+    g = graph(
+        op("reshape", [0], [1]),
+        op("activation", [0], [2], fn="relu"),
+        op("elementwise", [1, 2], [3], fn="add"),
+        outputs=(3,),
+    )
     assert list(live_bytes(g)) == [1024, 2048, 3072]
 
 
@@ -93,16 +144,18 @@ def test_writing_into_a_part_takes_no_memory():
     part = TensorSpec((128,))
     fill = make_op("z", "fill", "zeros", (), (KB,), (), (), (1,))
     view = make_op("s", "slice", "slice", (KB,), (part,), (), (1,), (2,))
-    copy = make_op("c", "copy", "copy_", (part,), (part,), (), (0,), (3,), (),
-                   {"inplace": True, "into": 2})
+    copy = make_op(
+        "c", "copy", "copy_", (part,), (part,), (), (0,), (3,), (), {"inplace": True, "into": 2}
+    )
     back = make_op("b", "reshape", "view", (KB, part), (KB,), (), (1, 3), (4,))
     g = Graph("g", (fill, view, copy, back), (), (0,), ("x",), (part,), (4,))
     assert list(live_bytes(g)) == [1536, 1536, 1536, 1024]
 
 
 def test_dead_results_are_freed_at_once():
-    g = graph(op("activation", [0], [1], fn="relu"), op("activation", [0], [2], fn="relu"),
-              outputs=(2,))
+    g = graph(
+        op("activation", [0], [1], fn="relu"), op("activation", [0], [2], fn="relu"), outputs=(2,)
+    )
     assert list(live_bytes(g)) == [2048, 2048]
 
 
@@ -119,16 +172,33 @@ def test_unknown_operators_are_named_once_in_order():
     assert g.ops[0].memory_access_bytes == 2048
 
 
-SPECS = st.builds(TensorSpec, st.lists(st.integers(0, 9), max_size=4).map(tuple),
-                  st.sampled_from(sorted(DTYPE_BYTES)))
-ATTRS = st.dictionaries(st.sampled_from(["fn", "a", "b"]), st.one_of(
-    st.integers(), st.text(max_size=3), st.booleans(), st.tuples(st.integers(), st.integers())))
+SPECS = st.builds(
+    TensorSpec,
+    st.lists(st.integers(0, 9), max_size=4).map(tuple),
+    st.sampled_from(sorted(DTYPE_BYTES)),
+)
+ATTRS = st.dictionaries(
+    st.sampled_from(["fn", "a", "b"]),
+    st.one_of(
+        st.integers(), st.text(max_size=3), st.booleans(), st.tuples(st.integers(), st.integers())
+    ),
+)
 
 
 @given(st.lists(SPECS, max_size=3), st.lists(SPECS, min_size=1, max_size=2), ATTRS)
 def test_operators_and_kernels_survive_json(inputs, outputs, attrs):
-    one = make_op("n", "unknown:x", "t", tuple(inputs), tuple(outputs), (),
-                  tuple(range(len(inputs))), tuple(range(9, 9 + len(outputs))), (), attrs)
+    one = make_op(
+        "n",
+        "unknown:x",
+        "t",
+        tuple(inputs),
+        tuple(outputs),
+        (),
+        tuple(range(len(inputs))),
+        tuple(range(9, 9 + len(outputs))),
+        (),
+        attrs,
+    )
     assert Op.from_dict(json.loads(json.dumps(one.to_dict()))) == one
     kernel = Kernel("k", (one,), 0, 5, 6, 2)
     assert Kernel.from_dict(json.loads(json.dumps(kernel.to_dict()))) == kernel

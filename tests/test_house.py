@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "predictor"
 
 FLOORS = {
-    "errors": 0, "graph": 0, "estimate": 0,
+    "errors": 0, "graph": 0, "estimate": 0, "pause": 0,
     "yamlmarks": 1, "strict": 1,
     "schema": 2, "hardware": 2,
     "kinds": 3, "device": 3, "operators": 3,
@@ -77,7 +77,7 @@ def room(module):
 def test_imports_never_run_up(module):
     assert room(module) in FLOORS, f"{room(module)}: give this room a floor"
     for name, _ in imported(MODULES[module]):
-        if room(name) == room(module) or name not in MODULES and room(name) not in MODULES:
+        if room(name) == room(module) or (name not in MODULES and room(name) not in MODULES):
             continue
         assert FLOORS[room(name)] < FLOORS[room(module)], f"{module} imports {name}"
 
@@ -88,7 +88,7 @@ def test_no_circles():
     done, path = set(), []
 
     def visit(module):
-        assert module not in path, " -> ".join([*path[path.index(module):], module])
+        assert module not in path, " -> ".join([*path[path.index(module) :], module])
         if module in done:
             return
         path.append(module)
@@ -101,7 +101,7 @@ def test_no_circles():
         visit(module)
 
 
-TORCH_FILES = {"frontends.torch_recorder", "frontends.torch_functions", "frontends.torch_tensors"}
+TORCH_FILES = {f"frontends.torch_{word}" for word in ("recorder", "functions", "tensors", "shapes")}
 """Imported by torch_module's functions only, so torch is there already."""
 
 
@@ -127,9 +127,11 @@ def test_importing_is_light():
 
 
 def test_reading_devices_and_layer_lists_needs_no_heavy_package():
-    code = ("import sys, predictor; predictor.devices(); "
-            "predictor.predict('examples/config.yaml', device='jetson'); "
-            f"print([m for m in sys.modules if m.partition('.')[0] in {sorted(HEAVY)!r}])")
+    code = (
+        "import sys, predictor; predictor.devices(); "
+        "predictor.predict('examples/config.yaml', device='jetson'); "
+        f"print([m for m in sys.modules if m.partition('.')[0] in {sorted(HEAVY)!r}])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                          cwd=ROOT)  # fmt: skip
     assert out.stdout.strip() == "[]"

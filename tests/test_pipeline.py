@@ -13,7 +13,9 @@ from predictor.estimate import Budget, Estimate
 
 def network(size=224, batch=1, width=64):
     b = GraphBuilder("net")
-    x = b.activation(b.batch_norm(b.conv(b.input((batch, 3, size, size)), width, 7, stride=2, padding=3)))
+    x = b.activation(
+        b.batch_norm(b.conv(b.input((batch, 3, size, size)), width, 7, stride=2, padding=3))
+    )
     for _ in range(4):
         y = b.activation(b.batch_norm(b.conv(x, width, 3, padding=1)))
         x = b.activation(b.add(b.batch_norm(b.conv(y, width, 3, padding=1)), x))
@@ -59,7 +61,9 @@ def test_jetson_stands_for_a_board_and_says_which():
 
 def test_more_work_takes_longer():
     for device in ("jetson", "rtx-3090", "i9-10940x"):
-        times = [predictor.predict(network(size=s), device=device).latency_ms for s in (64, 128, 256)]
+        times = [
+            predictor.predict(network(size=s), device=device).latency_ms for s in (64, 128, 256)
+        ]
         assert times == sorted(times)
         one = predictor.predict(network(), device=device)
         eight = predictor.predict(network(batch=8), device=device)
@@ -69,12 +73,16 @@ def test_more_work_takes_longer():
 
 def test_power_modes_order():
     device = predictor.load_device("jetson-agx-orin")
-    modes = sorted((m for m in device.power_modes if m.clock_mhz and m.units == device.units),
-                   key=lambda m: m.clock_mhz)
-    times = [predictor.predict(network(), device=device, power_mode=m.name).latency_ms for m in modes]
+    modes = sorted(
+        (m for m in device.power_modes if m.clock_mhz and m.units == device.units),
+        key=lambda m: m.clock_mhz,
+    )
+    times = [
+        predictor.predict(network(), device=device, power_mode=m.name).latency_ms for m in modes
+    ]
     assert len(times) > 1
     assert times == sorted(times, reverse=True)
-    with pytest.raises(ConfigError, match="99W|mode"):
+    with pytest.raises(ConfigError, match="99W"):
         predictor.predict(network(), device=device, power_mode="99W")
 
 
@@ -95,17 +103,25 @@ def test_what_has_no_formula_is_named_and_costs_something():
     assert any("mystery" in w for w in estimate.warnings)
     known = predictor.predict(network(), device="jetson")
     assert math.log(estimate.interval_ms[1] / estimate.latency_ms) >= math.log(
-        known.interval_ms[1] / known.latency_ms)
+        known.interval_ms[1] / known.latency_ms
+    )
     with pytest.raises(UncoveredOperator, match="mystery"):
         predictor.predict(odd(), device="jetson", strict=True)
 
 
 def test_budget():
     graph = network()
-    estimate = predictor.predict(graph, device="jetson", budget=Budget(
-        latency_ms=1e-6, macs=graph.macs, params=graph.params - 1, memory_mb=1e9))
+    estimate = predictor.predict(
+        graph,
+        device="jetson",
+        budget=Budget(latency_ms=1e-6, macs=graph.macs, params=graph.params - 1, memory_mb=1e9),
+    )
     assert {c.quantity: c.met for c in estimate.checks} == {
-        "latency_ms": False, "macs": True, "params": False, "memory_mb": True}
+        "latency_ms": False,
+        "macs": True,
+        "params": False,
+        "memory_mb": True,
+    }
     assert estimate.within_budget is False
     assert predictor.predict(graph, device="jetson").within_budget is None
 

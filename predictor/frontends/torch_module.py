@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import gc
 import logging
 import random
 import threading
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from predictor.errors import ModelError
 from predictor.frontends.torch_inputs import split_inputs
 from predictor.graph import Graph, Weight
+from predictor.pause import collector_paused
 
 if TYPE_CHECKING:
     import torch
@@ -212,18 +212,6 @@ def _refuse_lazy(module: torch.nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def collector_paused() -> Iterator[None]:
-    """No garbage collection for a while: a trace makes many objects, and all of them stay."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-@contextlib.contextmanager
 def _untouched(module: torch.nn.Module, training: bool) -> Iterator[Any]:
     """Set the mode for the trace and put every attribute back afterwards, whatever happens.
 
@@ -236,9 +224,7 @@ def _untouched(module: torch.nn.Module, training: bool) -> Iterator[Any]:
     inner = [(v, v.copy()) for _, attributes in before for v in attributes.values()
              if type(v) in _CONTAINERS]  # fmt: skip
     # Plain tensors are no part of the state, but a forward may count in them.
-    written = _Contents(
-        t for t in _plain_tensors(before) if not t.is_meta and t.numel() <= SMALL
-    )
+    written = _Contents(t for t in _plain_tensors(before) if not t.is_meta and t.numel() <= SMALL)
     seen = [_fingerprint(modules)]
 
     def changed() -> bool:

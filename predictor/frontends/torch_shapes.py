@@ -6,7 +6,7 @@ Each function takes the call's arguments and the module path for its error messa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,6 +50,8 @@ def _grouped_product(args: Sequence[Any], path: str) -> torch.Tensor:
 
 
 def _like(x: torch.Tensor) -> torch.Tensor:
+    if x.is_contiguous():
+        return torch.empty(x.shape, dtype=x.dtype, device="meta")
     return torch.empty_like(x, device="meta")
 
 
@@ -76,7 +78,7 @@ def _layer_norm(args: Sequence[Any], path: str) -> tuple[torch.Tensor, ...]:
     lead = (*x.shape[: -len(shape)], *(1 for _ in shape))
     statistics = torch.empty(lead, dtype=x.dtype, device="meta")
     # Two tensors: each of the two results is told apart by its identity.
-    return _like(x), statistics, torch.empty_like(statistics)
+    return _like(x), statistics, _like(statistics)
 
 
 SHAPES: dict[str, Callable[[Sequence[Any], str], Any]] = {
@@ -85,3 +87,85 @@ SHAPES: dict[str, Callable[[Sequence[Any], str], Any]] = {
     "aten.native_batch_norm.default": _batch_norm,
     "aten.native_layer_norm.default": _layer_norm,
 }
+
+
+def _joined(args: Sequence[Any]) -> torch.Tensor | None:
+    """The result of joining tensors of one type and rank; None: ask torch."""
+    tensors = args[0]
+    first = tensors[0]
+    rank = first.dim()
+    axis = args[1] if len(args) > 1 else 0
+    if not -rank <= axis < rank:
+        return None
+    axis %= rank
+    total = 0
+    for tensor in tensors:
+        same = tensor.dtype == first.dtype and tensor.dim() == rank and tensor.is_contiguous()
+        if not same or any(
+            m != n
+            for i, (m, n) in enumerate(zip(tensor.shape, first.shape, strict=True))
+            if i != axis
+        ):
+            return None
+        total += tensor.shape[axis]
+    size = (*first.shape[:axis], total, *first.shape[axis + 1 :])
+    return torch.empty(size, dtype=first.dtype, device="meta")
+
+
+_ARITHMETIC = (
+    "add.Tensor sub.Tensor mul.Tensor div.Tensor add.Scalar sub.Scalar mul.Scalar div.Scalar "
+    "maximum minimum pow.Tensor_Scalar relu sigmoid silu gelu tanh exp sqrt rsqrt neg abs erf "
+    "hardswish hardsigmoid leaky_relu elu hardtanh clamp clamp_min clamp_max mish softplus square"
+).split()
+_ELEMENTWISE = frozenset(
+    f"aten.{name}{mark}.{overload or 'default'}"
+    for name, _, overload in (word.partition(".") for word in _ARITHMETIC)
+    for mark in ("", "_")
+)
+_OPTIONS = frozenset({"alpha", "approximate", "min", "max"})
+"""Keywords that change neither shape nor type of a result."""
+
+
+def quick_result(
+    target: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> torch.Tensor | None:
+    """The result of joining, or of arithmetic on float tensors of one type; None: ask torch."""
+    if target == "aten.cat.default" and not kwargs:
+        return _joined(args)
+    if target not in _ELEMENTWISE or not _OPTIONS.issuperset(kwargs):
+        return None
+    first = args[0]
+    if not isinstance(first, torch.Tensor) or not first.dtype.is_floating_point:
+        return None
+    size: tuple[int, ...] = first.shape
+    shaped = first
+    for value in args[1:]:
+        if isinstance(value, torch.Tensor):
+            if value.dtype != first.dtype:
+                return None
+            if value.shape != size:
+                wide = _broadcast(size, value.shape)
+                if wide is None:
+                    return None
+                size = wide
+            if value.shape == size and shaped.shape != size:
+                shaped = value
+        elif isinstance(value, complex):
+            return None
+    if target.partition(".")[2].partition(".")[0].endswith("_") and size != first.shape:
+        return None
+    if shaped.shape == size:
+        return _like(shaped)
+    return torch.empty(size, dtype=first.dtype, device="meta")
+
+
+def _broadcast(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...] | None:
+    if len(a) < len(b):
+        a, b = b, a
+    lead = len(a) - len(b)
+    sizes = list(a[:lead])
+    for m, n in zip(a[lead:], b, strict=True):
+        if m != n and m != 1 and n != 1:
+            return None
+        sizes.append(n if m == 1 else m)
+    return tuple(sizes)

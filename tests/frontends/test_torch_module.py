@@ -524,3 +524,57 @@ def test_functional_conv_with_a_string_padding():
         (1, 3, 8, 8),
     )
     assert graph.macs == 4 * 64 * 27
+
+
+QUICK = {
+    "same shape": (lambda x, y: x + y, (2, 3, 4), (2, 3, 4)),
+    "broadcast": (lambda x, y: x * y, (2, 3, 4), (3, 1)),
+    "the second is wider": (lambda x, y: x - y, (4,), (2, 3, 4)),
+    "both grow": (lambda x, y: x / y, (2, 1, 4), (1, 3, 1)),
+    "permuted": (lambda x, y: x.permute(0, 2, 1) + y.permute(0, 2, 1), (2, 3, 4), (2, 3, 4)),
+    "permuted and plain": (lambda x, y: x.permute(2, 0, 1) + y, (3, 4, 2), (2, 3, 4)),
+    "expanded": (lambda x, y: x.expand(2, 3, 4) * 2 + y, (1, 3, 1), (2, 3, 4)),
+    "in place": (lambda x, y: x.add_(y).relu_(), (2, 3, 4), (4,)),
+    "scalars": (lambda x, y: (x * 2 + 1.5).clamp(0, 6) / 6 + y, (2, 3, 4), (2, 3, 4)),
+    "joined": (lambda x, y: torch.cat([x, y], -1), (2, 3, 4), (2, 3, 5)),
+    "joined with an empty one": (lambda x, y: torch.cat([x, y]), (0,), (2, 3)),
+    "joined, permuted": (lambda x, y: torch.cat([x.mT, y.mT], 1), (2, 3, 4), (2, 3, 4)),
+    "normalised": (lambda x, y: F.layer_norm(x, (3, 4)) + y, (2, 3, 4), (2, 3, 4)),
+    "batch norm": (lambda x, y: F.batch_norm(x, y, y.exp(), training=False), (2, 3, 4), (3,)),
+    "types meet": (lambda x, y: x + y.double(), (2, 3), (2, 3)),
+    "to whole numbers": (lambda x, y: (x.long() + y.long()) / 2, (2, 3), (2, 3)),
+    "a number of another type": (lambda x, y: x + y.double().sum(), (2, 3), (2, 3)),
+    "powers": (lambda x, y: (x**2 + y**0.5).sqrt().neg(), (2, 3), (2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_quick_shapes_are_those_of_torch(name):
+    """Results that are worked out here have the shape, type and layout that torch gives them."""
+    function, *shapes = QUICK[name]
+    seen = []
+
+    def forward(m, *tensors):
+        out = function(*tensors)
+        seen.append((tuple(out.shape), out.dtype, out.stride()))
+        return out
+
+    predictor.trace(Call(forward), tuple(shapes))
+    real = Call(forward)(*(torch.rand(shape) for shape in shapes))
+    assert seen[0] == seen[-1] == (tuple(real.shape), real.dtype, real.stride())
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [
+        (lambda x, y: x + y, ((2, 3), (2, 4))), (lambda x, y: x.add_(y), ((3,), (2, 3))),
+        (lambda x, y: torch.cat([x, y]), ((2, 3), (2, 4))),
+        (lambda x, y: F.layer_norm(x, (5,)), ((2, 3), (1,))),
+        (lambda x, y: F.batch_norm(x, y, y), ((2, 3, 4), (5,))),
+    ],
+)  # fmt: skip
+def test_quick_shapes_refuse_what_torch_refuses(function, shapes):
+    with pytest.raises((RuntimeError, ValueError)):
+        function(*(torch.rand(shape) for shape in shapes))
+    with pytest.raises(ModelError):
+        predictor.trace(Call(lambda m, *t: function(*t)), shapes)
