@@ -226,7 +226,8 @@ def _assemble(
         log_error = intervals.DATASHEET_LOG_ERROR[device.kind]
     else:
         base = intervals.base_log_error(bundle.log_error_90, siblings_only=bundle.siblings_only)
-        log_error = intervals.widened(base, costs.uncovered_share)
+        extrapolated = graph.batch < bundle.smallest_batch
+        log_error = intervals.widened(base, 1.0 if extrapolated else costs.uncovered_share)
     dtype_mb = graph.model_bytes / 1e6
     peak_mb = graph.peak_activation_bytes / 1e6
     memory_mb = dtype_mb + peak_mb
@@ -298,6 +299,11 @@ def _warnings(
         found.append(f"no formula for: {', '.join(graph.unknown)}; only their bytes are counted")
     if bundle is not None and bundle.siblings_only:
         found.append(f"{predictor.device.name} itself was never measured: {bundle.basis}")
+    if bundle is not None and graph.batch < bundle.smallest_batch:
+        found.append(
+            f"fitted on batches of {bundle.smallest_batch} and more: batch {graph.batch} is "
+            "extrapolated, interval widened"
+        )
     if memory_mb > device_mb:
         found.append(
             f"needs about {memory_mb:,.0f} MB, the device has {device_mb:,.0f} MB: it will not fit"

@@ -89,7 +89,7 @@ def ship(fitted: Fitted, target: Ship, profiles: Path) -> dict[str, Any]:
         log_error_90=quantiles, classes=tuple(CLASSES[c] for c in classes),
         basis=_basis(target, own, siblings_only), citations=collection.citations,
         siblings_only=siblings_only, host_us=target.host_us, call_ms=target.call_ms,
-        software=target.software, card=contents,
+        software=target.software, card=contents, smallest_batch=target.smallest_batch,
     )  # fmt: skip
     folder = profiles / target.device
     write_bundle(folder, f"{target.target}.json", bundle)

@@ -62,13 +62,15 @@ def trace(
     module = getattr(module, "_orig_mod", module)  # what torch.compile wrapped
     _refuse_lazy(module)
     label = name or type(module).__name__
-    with _LOCK, collector_paused(), _untouched(module, training) as changed:
+    with _LOCK, collector_paused():
         attempts: list[str] = []
         for attempt in (_on_meta, _on_fake, _for_real):
             try:
-                recorder = attempt(module, inputs)
-                if recorder is not None and changed():  # a cache was filled: look again
+                # Each attempt starts anew: a cache may hold stand-ins that the next cannot use.
+                with _untouched(module, training) as changed:
                     recorder = attempt(module, inputs)
+                    if recorder is not None and changed():  # a cache was filled: look again
+                        recorder = attempt(module, inputs)
             except ModelError:
                 raise
             except Exception as error:  # the user's forward may raise anything

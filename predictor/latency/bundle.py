@@ -31,7 +31,9 @@ class Bundle:
     by protocol (``family``, ``model``, ``board``, ``kernel``), each on rows that were never fitted;
     ``classes`` the kernel classes that the figures contain, the others stand on the prior;
     ``card`` the accuracy card; ``basis`` says in words what it was fitted on. ``call_ms`` is what
-    a call through Python adds, None where unknown; ``host_us`` a launch in eager mode.
+    a call through Python adds, None where unknown; ``host_us`` a launch in eager mode;
+    ``smallest_batch`` is where the figures begin: launches hardly count in large batches, so
+    smaller ones are extrapolated.
     """
 
     target: str
@@ -48,6 +50,7 @@ class Bundle:
     card: Mapping[str, Any] = field(default_factory=dict)
     learned: str | None = None
     table: str | None = None
+    smallest_batch: int = 1
 
 
 def load_bundle(device: Device, target: Target) -> Bundle | None:

@@ -26,7 +26,7 @@ BEGIN, END = "<!-- output:begin -->\n```text\n", "```\n<!-- output:end -->"
 
 
 @pytest.fixture
-def workplace(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     """A folder with what the README's commands name, and nothing else."""
     shutil.copytree(REPO / "examples", tmp_path / "examples")
     return tmp_path
@@ -68,27 +68,27 @@ def test_the_output_is_real() -> None:
 
 
 @pytest.mark.parametrize("line", [c for c in COMMANDS if "edge-box" not in c])
-def test_commands(line: str, workplace: Path) -> None:
+def test_commands(line: str, folder: Path) -> None:
     for package in ("torchvision", "timm"):
         if f"{package}:" in line and find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    done = run(line, workplace)
+    done = run(line, folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
 
-def test_a_device_of_your_own(workplace: Path) -> None:
+def test_a_device_of_your_own(folder: Path) -> None:
     block = next(body for _, body in BLOCKS if "edge-box" in body)
     for line in block.splitlines():
-        done = run(line, workplace)
+        done = run(line, folder)
         assert done.returncode == 0, done.stderr
     assert "my-device" in done.stdout or "My own board" in done.stdout
 
 
-def test_python(workplace: Path) -> None:
+def test_python(folder: Path) -> None:
     blocks = [body for language, body in BLOCKS if language == "python"]
     assert len(blocks) == 1
-    done = run(shlex.join([sys.executable, "-c", blocks[0]]), workplace)
+    done = run(shlex.join([sys.executable, "-c", blocks[0]]), folder)
     assert done.returncode == 0, done.stderr
     assert re.match(r"[\d.]+ \([\d.]+, [\d.]+\) \['\w", done.stdout)
 

@@ -578,3 +578,16 @@ def test_quick_shapes_refuse_what_torch_refuses(function, shapes):
         function(*(torch.rand(shape) for shape in shapes))
     with pytest.raises(ModelError):
         predictor.trace(Call(lambda m, *t: function(*t)), shapes)
+
+
+def test_what_a_failed_attempt_cached_is_gone_before_the_next():
+    """Detectors cache their anchors and then meet a shape that depends on data."""
+
+    def forward(m, x):
+        if m.anchors is None:
+            m.anchors = torch.zeros(5000, device=x.device) + x.sum()
+        keep = torch.nonzero(m.anchors == m.anchors)
+        return m.f(x) + keep.shape[0]
+
+    graph = predictor.trace(Call(forward, anchors=None, f=nn.Linear(4, 2)), (5, 4))
+    assert graph.macs == 5 * 4 * 2
