@@ -187,12 +187,11 @@ def _graph_of(
         return model
     if inputs is None:
         raise ConfigError("a module needs inputs, such as inputs=(1, 3, 224, 224)")
-    from predictor.frontends.load import resized
+    from predictor.frontends.load import resized, sides_of
     from predictor.frontends.torch_module import rebatched, trace
 
     if resolution is not None:
-        sides = (resolution, resolution) if isinstance(resolution, int) else resolution
-        inputs = resized(inputs, sides)
+        inputs = resized(inputs, sides_of(resolution))
     return trace(model, rebatched(inputs, batch) if batch is not None else inputs)
 
 
@@ -372,8 +371,3 @@ def _notes(predictor: Predictor, graph: Graph, scope: str) -> tuple[str, ...]:
     if bundle is not None:
         notes.append(bundle.basis)
     return (*notes, *graph.notes)
-
-
-def warm(estimate: Estimate) -> Estimate:
-    """The estimate without kernels, for callers that only want the total."""
-    return replace(estimate, kernels=())

@@ -137,7 +137,7 @@ def figures_of(
     another number of parameters than the table says (1 %), are left out and counted.
     """
     found, left = [], Counter[str]()
-    per_series = Counter((r.board_key, r.model_key) for r in map(_Keyed, rows))
+    per_series = Counter((r.device, r.source, r.model_key) for r in rows)
     devices: dict[str, Device] = {}
     for row in rows:
         device = devices.get(row.device)
@@ -160,7 +160,7 @@ def figures_of(
                                peak_flops=hardware.peak_flops * cores,
                                vector_flops=hardware.vector_flops * cores)  # fmt: skip
         # A series of one network over many input sizes says less than as many networks.
-        weight = 1.0 / np.sqrt(per_series[(f"{row.device}/{row.source}", row.model_key)])
+        weight = 1.0 / np.sqrt(per_series[row.device, row.source, row.model_key])
         generation = SHARED_GENERATION.get(device.generation, device.generation)
         if device.kind == "gpu" and not device.shared_memory:
             generation = "card"  # boards with memory of their own differ more from SoCs than by age
@@ -175,13 +175,6 @@ def figures_of(
             float(features.macs.sum()), floor_ms(features, hardware),
         ))  # fmt: skip
     return found, left
-
-
-class _Keyed:
-    __slots__ = ("board_key", "model_key")
-
-    def __init__(self, row: Row) -> None:
-        self.board_key, self.model_key = f"{row.device}/{row.source}", row.model_key
 
 
 def floor_ms(features: Features, hardware: Hardware) -> float:

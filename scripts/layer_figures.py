@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from predictor.builder import GraphBuilder
 from predictor.device import load_device
@@ -68,8 +67,3 @@ def layer_graph(row: LayerRow) -> Graph | None:
     else:
         return None
     return b.finish(out)
-
-
-def without(figures: Sequence[Figure], boards: Sequence[str]) -> list[Figure]:
-    """Layers of other boards only."""
-    return [replace(f) for f in figures if f.board not in boards]

@@ -43,7 +43,7 @@ def load_graph(
     """
     if batch is not None and batch < 1:
         raise ConfigError(f"batch {batch}: use 1 or more")
-    for side in _sides(resolution):
+    for side in sides_of(resolution):
         if side < 1:
             raise ConfigError(f"resolution {resolution}: use 1 pixel or more")
     text = os.fspath(source)
@@ -139,7 +139,7 @@ def _built(
     if shapes is None:
         raise ModelError(f"{name}: inputs are needed, such as inputs: [1, 3, 224, 224] in a config")
     if resolution is not None:
-        shapes = resized(shapes, _sides(resolution))
+        shapes = resized(shapes, sides_of(resolution))
     if batch is not None:
         shapes = rebatched(shapes, batch)
     graph = trace(built.module, shapes, name=name)
@@ -160,14 +160,15 @@ def resized(inputs: Any, sides: Sequence[int]) -> Any:
     return inputs
 
 
-def _sides(resolution: Resolution | None) -> tuple[int, ...]:
+def sides_of(resolution: Resolution | None) -> tuple[int, ...]:
+    """Height and width in pixels; empty for None."""
     if resolution is None:
         return ()
     return (resolution, resolution) if isinstance(resolution, int) else tuple(resolution)
 
 
 def _square(name: str, resolution: Resolution | None) -> int | None:
-    sides = _sides(resolution)
+    sides = sides_of(resolution)
     if sides and sides[0] != sides[1]:
         raise ModelError(f"{name}: images are square here; give one number as resolution")
     return sides[0] if sides else None
