@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from scripts.networks.blocks import (
     C2f,
@@ -19,6 +18,7 @@ from scripts.networks.blocks import (
     c2f,
     rounded,
 )
+from scripts.networks.pyramid import TwoWayPyramid
 
 STRIDES = (8, 16, 32)
 KEPT = 300
@@ -127,7 +127,7 @@ class OneToOneHead(nn.Module):
         return torch.cat((boxes, score.unsqueeze(-1), label.unsqueeze(-1).to(boxes.dtype)), -1)
 
 
-class YOLOv10(nn.Module):
+class YOLOv10(TwoWayPyramid):
     """Detector for images of one size, (N, 3, H, W) with H and W multiples of 32."""
 
     def __init__(self, scale: str, image: tuple[int, int], classes: int = 80) -> None:
@@ -155,14 +155,3 @@ class YOLOv10(nn.Module):
         self.down3, self.merge4 = ConvAct(c3, c3, 3, 2), block("merge4", c3 + c4, c4)
         self.down4, self.merge5 = separate_down(c4, c4), block("merge5", c4 + c5, c5)
         self.head = OneToOneHead((c3, c4, c5), image, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 300, 6): corners in pixels, score, class."""
-        p3 = self.to_p3(x)
-        p4 = self.to_p4(p3)
-        p5 = self.to_p5(p4)
-        up4 = self.up4(torch.cat((interpolate(p5, scale_factor=2.0), p4), 1))
-        out3 = self.up3(torch.cat((interpolate(up4, scale_factor=2.0), p3), 1))
-        out4 = self.merge4(torch.cat((self.down3(out3), up4), 1))
-        out5 = self.merge5(torch.cat((self.down4(out4), p5), 1))
-        return self.head([out3, out4, out5])

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from scripts.networks.blocks import ChainedPools, ConvAct, DistributionDecode, c2f, rounded
+from scripts.networks.pyramid import TwoWayPyramid
 
 STRIDES = (8, 16, 32)
 SCALES = {
@@ -48,7 +48,7 @@ class DecoupledHead(nn.Module):
         return out[..., :4], out[..., 4:]
 
 
-class YOLOv8(nn.Module):
+class YOLOv8(TwoWayPyramid):
     """Detector for images of one size, (N, 3, H, W) with H and W multiples of 32."""
 
     def __init__(self, scale: str, image: tuple[int, int], classes: int = 80) -> None:
@@ -69,14 +69,3 @@ class YOLOv8(nn.Module):
         self.down3, self.merge4 = ConvAct(c3, c3, 3, 2), c2f(c3 + c4, c4, three, False)
         self.down4, self.merge5 = ConvAct(c4, c4, 3, 2), c2f(c4 + c5, c5, three, False)
         self.head = DecoupledHead((c3, c4, c5), image, classes)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes (N, M, 4) and scores (N, M, classes) before suppression."""
-        p3 = self.to_p3(x)
-        p4 = self.to_p4(p3)
-        p5 = self.to_p5(p4)
-        up4 = self.up4(torch.cat((interpolate(p5, scale_factor=2.0), p4), 1))
-        out3 = self.up3(torch.cat((interpolate(up4, scale_factor=2.0), p3), 1))
-        out4 = self.merge4(torch.cat((self.down3(out3), up4), 1))
-        out5 = self.merge5(torch.cat((self.down4(out4), p5), 1))
-        return self.head([out3, out4, out5])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d
 
 from scripts.networks.blocks import (
     ChainedPools,
@@ -17,6 +17,7 @@ from scripts.networks.blocks import (
     bottleneck,
     rounded,
 )
+from scripts.networks.pyramid import TwoWayPyramid
 
 STRIDES = (8, 16, 32)
 SCALES = {
@@ -109,7 +110,7 @@ class GroupedHead(nn.Module):
         return out[..., :4], out[..., 4:]
 
 
-class YOLOv9(nn.Module):
+class YOLOv9(TwoWayPyramid):
     """Detector for images of one size, (N, 3, H, W) with H and W multiples of 32."""
 
     def __init__(self, scale: str, image: tuple[int, int], classes: int = 80) -> None:
@@ -132,14 +133,3 @@ class YOLOv9(nn.Module):
         self.down3, self.merge4 = AverageDown(c3, half4), block(half4 + c4, c4)
         self.down4, self.merge5 = AverageDown(c4, half5), block(half5 + c5, c5)
         self.head = GroupedHead((c3, c4, c5), image, classes)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes (N, M, 4) and scores (N, M, classes) before suppression."""
-        p3 = self.to_p3(x)
-        p4 = self.to_p4(p3)
-        p5 = self.to_p5(p4)
-        up4 = self.up4(torch.cat((interpolate(p5, scale_factor=2.0), p4), 1))
-        out3 = self.up3(torch.cat((interpolate(up4, scale_factor=2.0), p3), 1))
-        out4 = self.merge4(torch.cat((self.down3(out3), up4), 1))
-        out5 = self.merge5(torch.cat((self.down4(out4), p5), 1))
-        return self.head([out3, out4, out5])
