@@ -15,8 +15,9 @@ from predictor.errors import ConfigError, suggest
 from predictor.graph import PRECISIONS
 
 RUNTIMES: dict[str, tuple[str, ...]] = {
-    "eager": ("gpu", "cpu"), "torch_compile": ("gpu", "cpu"), "onnxruntime": ("gpu", "cpu"),
-    "tensorrt": ("gpu",), "tflite": ("cpu",), "ncnn": ("cpu",),
+    "eager": ("gpu", "cpu"), "torch_compile": ("gpu", "cpu"), "onnxruntime": ("gpu", "cpu", "npu"),
+    "tensorrt": ("gpu",), "tflite": ("cpu", "npu"), "ncnn": ("cpu", "gpu"), "qnn": ("npu",),
+    "simulated": ("npu",),
 }  # fmt: skip
 """Runtimes and the kinds of device that they run on."""
 
@@ -31,7 +32,7 @@ WIDER: dict[str, tuple[str, ...]] = {
 
 _USUAL_LAYOUT = {"tflite": "nhwc"}
 _SAFE_NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-")
-_UNIT_NAMES = {"gpu": "SM", "cpu": "core"}
+_UNIT_NAMES = {"gpu": "SM", "cpu": "core", "npu": "unit"}
 
 
 def _fact(check: str, default: Any = MISSING, **metadata: Any) -> Any:
@@ -62,7 +63,8 @@ class Target:
     """What runs on the device: a runtime in one precision, layout and software version.
 
     ``tier`` says what its figures rest on (measured, calibrated, datasheet); ``bundle`` is the file
-    in the device's folder that holds the fitted model, None where there is none.
+    in the device's folder that holds the fitted model, None where there is none. ``release`` tells
+    apart targets that differ in nothing but the version of their software.
     """
 
     runtime: str = _fact("text", choices=tuple(RUNTIMES))
@@ -73,12 +75,15 @@ class Target:
     tier: str = _fact("text", "datasheet", choices=TIERS)
     bundle: str | None = _fact("text", None)
     default: bool = _fact("flag", False)
+    release: str = _fact("text", "")
 
     @property
     def name(self) -> str:
-        """``runtime-precision``, and the layout where it is not the runtime's usual one."""
+        """``runtime-precision``, then the layout if it is not the usual one, and the release."""
         usual = _USUAL_LAYOUT.get(self.runtime, "nchw")
-        return "-".join((self.runtime, self.precision, self.layout)[: 2 + (self.layout != usual)])
+        layout = (self.layout,) if self.layout != usual else ()
+        release = (self.release,) if self.release else ()
+        return "-".join((self.runtime, self.precision, *layout, *release))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ class Device:
     """
 
     name: str = _fact("text")
-    kind: str = _fact("text", choices=("gpu", "cpu"))
+    kind: str = _fact("text", choices=("gpu", "cpu", "npu"))
     generation: str = _fact("text")
     memory_gb: float = _fact("number")
     bandwidth_gbs: float = _fact("number")

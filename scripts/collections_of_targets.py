@@ -5,59 +5,14 @@ from __future__ import annotations
 import random
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from scripts.figures import Figure, Graphs, figures_of, jetson_rules
-from scripts.folds import Key
+from scripts.collection import Collection, Loaded, Ship
+from scripts.figures import Graphs, figures_of, jetson_rules
 from scripts.layer_figures import layer_figures
 from scripts.operator_figures import operator_figures
 from scripts.public_rows import jetson_rows, layer_rows, neusight_rows, pi_rows, timm_rows
-
-Loaded = tuple[list[Figure], list[Figure], Counter[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Ship:
-    """A target that ships: ``levels`` name the groups whose deviations it takes.
-
-    ``siblings`` are the boards whose left-out errors stand for a board without figures.
-    """
-
-    device: str
-    target: str
-    rules: str
-    levels: tuple[str, ...]
-    software: str = ""
-    siblings: tuple[str, ...] = ()
-    board: str = ""
-    host_us: float | None = None
-    call_ms: float | None = None
-    smallest_batch: int = 1
-    """Where the figures begin, but for the odd row."""
-    basis: str = ""
-    """What the figures are, where the usual sentence does not say it."""
-    overrides: tuple[tuple[str, float], ...] = ()
-    """Parameters that figures of this kind cannot say for a network."""
-    units_share: float = 1.0
-    """Cores that the figures used, as a share of the profile's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """Figures that share parameters, and how their accuracy is judged."""
-
-    name: str
-    load: Callable[[Path, Graphs], Loaded]
-    ships: tuple[Ship, ...]
-    citations: tuple[str, ...]
-    protocols: tuple[str, ...] = ("model", "family", "board", "source")
-    scored: Callable[[Figure], bool] = lambda figure: True
-    headline: tuple[str, ...] = ()
-    """Boards whose pooled figures stand for the collection; all, if empty."""
-    keys: Mapping[str, Key] = field(default_factory=dict)
-
 
 JETSON_CITATIONS = (
     "NetsPresso Trainer benchmark tables, Nota Inc. (Apache-2.0)",

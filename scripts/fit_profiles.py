@@ -25,7 +25,8 @@ from predictor.latency.bundle import Bundle, write_bundle
 from predictor.latency.fitting import Fit
 from predictor.latency.intervals import conformal_quantile
 from predictor.latency.physical import INDEX, to_parameters
-from scripts.collections_of_targets import COLLECTIONS, Collection, Ship
+from scripts.collection import Collection, Ship
+from scripts.collections_of_targets import COLLECTIONS
 from scripts.figures import Figure, Graphs, log_errors, summary
 from scripts.folds import Outcome, card, final_fit, left_out
 

@@ -25,7 +25,7 @@ from predictor.latency.physical import (
 )
 from predictor.latency.table import LookupTable
 
-DEFAULT_L2_MB = {"gpu": 2.0, "cpu": 1.0}
+DEFAULT_L2_MB = {"gpu": 2.0, "cpu": 1.0, "npu": 2.0}
 KERNEL_LOG_ERROR = 0.5
 """Half-width for a single fitted kernel where no layer table says better."""
 

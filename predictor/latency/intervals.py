@@ -16,7 +16,7 @@ and figures that another source took. The wider one counts, as a query may be ei
 SIBLING_PROTOCOLS = ("board",)
 """Left-out errors that a board without figures is judged by: those of its siblings."""
 
-DATASHEET_LOG_ERROR = {"gpu": 0.7, "cpu": 1.35}
+DATASHEET_LOG_ERROR = {"gpu": 0.7, "cpu": 1.35, "npu": 1.35}
 """90 % quantile of ``|log(predicted / measured)|`` where nothing was fitted for a target, by
 the kind of device: the prior's efficiencies against the published figures of fourteen GPUs (0.46 to
 1.08 each) and five CPU targets (0.78 to 1.44)."""
