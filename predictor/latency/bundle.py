@@ -33,7 +33,9 @@ class Bundle:
     ``card`` the accuracy card; ``basis`` says in words what it was fitted on. ``call_ms`` is what
     a call through Python adds, None where unknown; ``host_us`` a launch in eager mode;
     ``smallest_batch`` is where the figures begin: launches hardly count in large batches, so
-    smaller ones are extrapolated.
+    smaller ones are extrapolated. ``learned`` and ``totals`` name files with forests over kernels and
+    over whole models, ``table`` one with measured kernels, all in the device's folder; ``blend``
+    describes the other targets that a calibrated one is mixed from.
     """
 
     target: str
@@ -51,6 +53,8 @@ class Bundle:
     learned: str | None = None
     table: str | None = None
     smallest_batch: int = 1
+    totals: str | None = None
+    blend: Mapping[str, Any] | None = None
 
 
 def load_bundle(device: Device, target: Target) -> Bundle | None:
@@ -189,7 +193,7 @@ def _checked(data: Mapping[str, Any], place: str) -> Bundle:
     for key in ("target", "rules", "basis", "software"):
         if not isinstance(data.get(key, ""), str):
             raise wrong(f"{key} must be text")
-    for key in ("learned", "table"):
+    for key in ("learned", "table", "totals"):
         if not isinstance(data.get(key), (str, type(None))):
             raise wrong(f"{key} must be a file name")
     for key in ("call_ms", "host_us"):
@@ -199,6 +203,8 @@ def _checked(data: Mapping[str, Any], place: str) -> Bundle:
         value = data.get(key) or []
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise wrong(f"{key} must be a list of texts")
+    if not isinstance(data.get("blend") or {}, dict):
+        raise wrong("blend must be a mapping")
     if not isinstance(data.get("card") or {}, dict) or not isinstance(
         data.get("siblings_only", False), bool
     ):
