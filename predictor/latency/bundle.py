@@ -33,9 +33,9 @@ class Bundle:
     ``card`` the accuracy card; ``basis`` says in words what it was fitted on. ``call_ms`` is what
     a call through Python adds, None where unknown; ``host_us`` a launch in eager mode;
     ``smallest_batch`` is where the figures begin: launches hardly count in large batches, so
-    smaller ones are extrapolated. ``learned`` and ``totals`` name files with forests over kernels and
-    over whole models, ``table`` one with measured kernels, all in the device's folder; ``blend``
-    describes the other targets that a calibrated one is mixed from.
+    smaller ones are extrapolated. ``learned`` and ``totals`` name files with forests over kernels
+    and over whole models, ``table`` one with measured kernels, all in the device's folder;
+    ``blend`` describes the other targets that a calibrated one is mixed from.
     """
 
     target: str
