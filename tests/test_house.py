@@ -14,7 +14,7 @@ PACKAGE = ROOT / "predictor"
 
 FLOORS = {
     "errors": 0, "graph": 0, "estimate": 0, "pause": 0,
-    "yamlmarks": 1, "strict": 1,
+    "yamlmarks": 1, "strict": 1, "tables": 1,
     "schema": 2, "hardware": 2,
     "kinds": 3, "device": 3, "operators": 3,
     "layer_types": 4, "builder": 4, "kernels": 4,
@@ -22,7 +22,7 @@ FLOORS = {
     "config": 6,
     "frontends": 7, "latency": 7, "report": 7,
     "pipeline": 8, "counting": 8, "doctor": 8, "profiling": 8,
-    "search": 9, "service": 9,
+    "search": 9, "service": 9, "batching": 9,
     "commands": 10,
     "cli": 11, "__init__": 11, "__main__": 11,
 }  # fmt: skip

@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from predictor.graph import PRECISIONS
-from predictor.report.units import Size
+from predictor.report.units import Size, size_from_text
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -53,11 +53,10 @@ class Resolution(click.ParamType):  # type: ignore[type-arg]
         """The side, or (height, width)."""
         if isinstance(value, int | tuple):
             return value
-        match = re.fullmatch(r"([0-9]{1,6})(?:[x×]([0-9]{1,6}))?", str(value).strip().lower())
-        sizes = [int(size) for size in match.groups() if size] if match else []
-        if not sizes or min(sizes) < 1:
+        size = size_from_text(str(value))
+        if size is None:
             self.fail(f"'{value}': use pixels, such as 224, or height x width: 360x640", param, ctx)
-        return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
+        return size
 
 
 def complete_device(

@@ -9,7 +9,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -19,6 +19,8 @@ from predictor.report.layout import Style
 
 PATIENCE_S = 2.0
 """Seconds of silence before progress is shown."""
+REPORT_S = 30.0
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 def lenient_streams() -> None:
@@ -93,23 +95,29 @@ def write_file(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def progress(task: str) -> Iterator[None]:
+def progress(task: str | Callable[[], str]) -> Iterator[None]:
     """Say on stderr what takes long, once it takes more than two seconds.
 
     On a terminal the line counts the seconds and is wiped at the end; elsewhere it is one line.
+    A task that is a function says how far it is: on a terminal always, elsewhere twice a minute.
     """
     done = threading.Event()
     tty = sys.stderr is not None and sys.stderr.isatty()
     start = time.monotonic()
 
+    def said() -> str:
+        return task() if callable(task) else task
+
     def show() -> None:
         if done.wait(PATIENCE_S):
             return
         if not tty:
-            click.echo(f"{task} ...", err=True)
+            click.echo(f"{said()} ...", err=True)
+            while callable(task) and not done.wait(REPORT_S):
+                click.echo(f"{said()} ...", err=True)
             return
         while not done.wait(0.5):
-            click.echo(f"\r{task} ... {time.monotonic() - start:.0f} s", err=True, nl=False)
+            click.echo(f"\r{said()} ... {time.monotonic() - start:.0f} s\x1b[K", err=True, nl=False)
         click.echo("\r\x1b[K", err=True, nl=False)
 
     thread = threading.Thread(target=show, name="progress", daemon=True)

@@ -74,7 +74,7 @@ def _from_config(
     if isinstance(shapes, tuple) and len(shapes) == 1:
         shapes = shapes[0]
     here = Path(config.file).parent if config.file and config.file != "-" else Path()
-    name = _beside(name, here)
+    name = beside(name, here)
     try:
         return _from_name(
             name, batch or config.batch, resolution or config.resolution, shapes, args
@@ -85,8 +85,8 @@ def _from_config(
         raise config.error("model", str(error), type(error)) from error
 
 
-def _beside(name: str, folder: Path) -> str:
-    """A relative file that a config names lies beside the config, or where the user stands."""
+def beside(name: str, folder: Path) -> str:
+    """A relative file that a file in ``folder`` names: beside it, or where the user stands."""
     head, colon, rest = name.partition(":")
     if head == "python" and colon:
         file, _, factory = rest.rpartition(":")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 _COUNT_STEPS: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -10,6 +11,15 @@ _TIME_STEPS: Final = ((1e3, "s"), (1.0, "ms"), (1e-3, "us"))
 
 Size = int | tuple[int, int]
 """Size of input images in pixels: the side of a square, or (height, width)."""
+
+
+def size_from_text(text: str) -> Size | None:
+    """``224`` or ``360x640`` (height x width); None for any other text."""
+    match = re.fullmatch(r"([0-9]{1,6})(?:[x×]([0-9]{1,6}))?", text.strip().lower())
+    sizes = [int(size) for size in match.groups() if size] if match else []
+    if not sizes or min(sizes) < 1:
+        return None
+    return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
 
 
 def digits(value: float) -> str:
