@@ -31,7 +31,8 @@ NOT_READ = ("runtime", "layout", "power_mode", "software", "scope")
 """Settings of the command line that a column of the same name does not change."""
 
 _MODEL_SETTINGS = ("batch", "resolution")
-_TARGET_SETTINGS = ("runtime", "precision", "layout", "power_mode")
+TARGET_SETTINGS = ("runtime", "precision", "layout", "power_mode", "software")
+"""Settings that choose the target, by their names in ``predict``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +155,8 @@ def _answer(task: Task, device: str | None, config: Config | None, graph: Graph)
     if device is None:
         raise ConfigError("no device: give --device NAME or fill the column 'device'. "
                           "See: predict-latency devices")  # fmt: skip
-    of_file = {name: getattr(config, name) for name in _TARGET_SETTINGS} if config else {}
-    target = {**of_file, **{k: v for k, v in task.settings.items() if k in _TARGET_SETTINGS}}
+    of_file = {name: getattr(config, name) for name in TARGET_SETTINGS} if config else {}
+    target = {**of_file, **{k: v for k, v in task.settings.items() if k in TARGET_SETTINGS}}
     predictor = find_predictor(device, **target)
     estimate = predictor.estimate(
         graph, scope=task.settings.get("scope") or (config and config.scope) or "engine",

@@ -68,6 +68,7 @@ class Config:
     runtime: str | None = None
     precision: str | None = None
     layout: str | None = None
+    software: str | None = None
     batch: int | None = None
     resolution: tuple[int, int] | None = None
     power_mode: str | None = None
@@ -95,7 +96,8 @@ class Config:
             }
         elif self.inputs is not None:
             data["inputs"] = [list(shape) for shape in self.inputs]
-        for name in ("device", "runtime", "precision", "layout", "batch", "power_mode", "scope"):
+        for name in ("device", "runtime", "precision", "layout", "software", "batch", "power_mode",
+                     "scope"):  # fmt: skip
             if getattr(self, name) is not None:
                 data[name] = getattr(self, name)
         if self.resolution is not None:
@@ -235,6 +237,9 @@ _ROOT = Keys({
                    aka=("engine", "backend", "framework")),
     "precision": Key(Text(tuple(PRECISIONS)), "how floats are stored", aka=("dtype",)),
     "layout": Key(Text(LAYOUTS), "order of image axes in memory", aka=("memory_format",)),
+    "software": Key(Text(hint="a version such as \"PyTorch 2.4.0\""),
+                    "which of several versions of a runtime that the device lists",
+                    aka=("version", "release")),
     "batch": Key(Int(), "overrides the first size of every input", aka=("batch_size",)),
     "resolution": Key(Either((Int(), List(Int(), 2, 2))),
                       "overrides height and width of image inputs", aka=("image_size",)),

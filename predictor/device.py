@@ -77,13 +77,7 @@ def load_device(
         if not paths:
             raise UnknownDevice(f"unknown device {_shown(text)}: a path is not accepted here.")
         return _load_path(Path(text))
-    folders = _folders(profiles_folders(user_folder))
-    name = spelled(text)
-    found = folders.get(name) or _by_alias(name, folders)
-    if found is None:
-        known = [*folders, *(alias for folder in folders.values() for alias in _aliases(folder))]
-        raise UnknownDevice(f"unknown device {_shown(text)}.{suggest(name, known)}"
-                            " See: predict-latency devices")  # fmt: skip
+    found = _folder_of(text, user_folder)
     return _read(found / "device.yaml", found.name)
 
 
@@ -101,6 +95,18 @@ def _folders(roots: tuple[Path, ...]) -> dict[str, Path]:
             for folder in sorted(root.iterdir()):
                 if (folder / "device.yaml").is_file():
                     found.setdefault(folder.name, folder)
+    return found
+
+
+def _folder_of(text: str, user_folder: str | Path | None) -> Path:
+    """The folder of the device of that name or alias."""
+    folders = _folders(profiles_folders(user_folder))
+    name = spelled(text)
+    found = folders.get(name) or _by_alias(name, folders)
+    if found is None:
+        known = [*folders, *(alias for folder in folders.values() for alias in _aliases(folder))]
+        raise UnknownDevice(f"unknown device {_shown(text)}.{suggest(name, known)}"
+                            " See: predict-latency devices")  # fmt: skip
     return found
 
 
@@ -146,8 +152,11 @@ def _read(path: Path, name: str | None = None) -> Device:
                             " or run: predict-latency doctor") from None  # fmt: skip
 
 
-def _parse(path: Path, name: str | None) -> Device:
-    """``name``: what the device must be called, because it was found in the folder of that name."""
+def _parse(path: Path, name: str | None, *, as_sibling: bool = False) -> Device:
+    """``name``: what the device must be called, because it was found in the folder of that name.
+
+    ``as_sibling`` leaves the device's own sibling alone, so that circles end.
+    """
     from predictor import yamlmarks  # PyYAML costs more than the rest of this module
 
     file = str(path)
@@ -169,9 +178,33 @@ def _parse(path: Path, name: str | None) -> Device:
         raise ConfigError(message, file=file, line=at[0], column=at[1])
 
     device = device_from(_plain(node, (), marks, fail), fail)
+    if device.sibling is not None and not as_sibling:
+        _check_sibling(device, fail)
     if name is not None and device.name != name:
         fail(("name",), f"'{device.name}' lies in the folder '{name}'; give both the same name")
     return replace(device, folder=str(path.resolve().parent))
+
+
+def _check_sibling(device: Device, fail: strict.Fail) -> None:
+    """A sibling is a known device of the same kind with fitted targets of its own."""
+    place = ("sibling", "device")
+    asked = device.sibling.device if device.sibling else ""
+    if spelled(asked) in (device.name, *map(spelled, device.aliases)):
+        fail(place, "a device is no sibling of its own; name a measured one")
+    try:
+        folder = _folder_of(asked, None)
+    except UnknownDevice as error:
+        fail(place, str(error))
+    sibling = _parse(folder / "device.yaml", folder.name, as_sibling=True)
+    if sibling.kind != device.kind:
+        fail(place, f"{sibling.name} is a {sibling.kind}, and this is a {device.kind}; name a "
+             "sibling of the same kind")  # fmt: skip
+    if not any(target.bundle for target in sibling.targets):
+        if sibling.sibling is not None:
+            fail(place, f"{sibling.name} stands on a sibling itself; name that one, "
+                 f"'{sibling.sibling.device}'")  # fmt: skip
+        fail(place, f"nothing was fitted for {sibling.name}; name a device whose tier is not "
+             "datasheet. See: predict-latency devices")  # fmt: skip
 
 
 def _plain(

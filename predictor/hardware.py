@@ -7,22 +7,29 @@ A device's figures are those of its default power mode; :meth:`Device.at_power` 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from predictor import strict
 from predictor.errors import ConfigError, suggest
 from predictor.graph import PRECISIONS
+from predictor.targets import (
+    LAYOUTS,
+    RUNTIMES,
+    TIERS,
+    USUAL_LAYOUT,
+    Target,
+    fact,
+    known_word,
+    of_software,
+    targets_from,
+)
 
-RUNTIMES: dict[str, tuple[str, ...]] = {
-    "eager": ("gpu", "cpu"), "torch_compile": ("gpu", "cpu"), "onnxruntime": ("gpu", "cpu", "npu"),
-    "tensorrt": ("gpu",), "tflite": ("cpu", "npu"), "ncnn": ("cpu", "gpu"), "qnn": ("npu",),
-    "simulated": ("npu",),
-}  # fmt: skip
-"""Runtimes and the kinds of device that they run on."""
+__all__ = [
+    "LAYOUTS", "RUNTIMES", "TIERS", "WIDER", "Device", "Host", "Measured", "PowerMode", "Sibling",
+    "Target", "device_from", "spelled",
+]  # fmt: skip
 
-TIERS = ("measured", "calibrated", "datasheet")
-LAYOUTS = ("nchw", "nhwc")
 WIDER: dict[str, tuple[str, ...]] = {
     "amp": ("fp16", "fp32"), "amp_bf16": ("bf16", "fp32"), "tf32": ("fp32",), "fp16": ("fp32",),
     "bf16": ("fp32",), "fp8": ("fp16", "fp32"), "int8": ("fp16", "fp32"),
@@ -30,15 +37,10 @@ WIDER: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Where arithmetic happens if the hardware has no unit for a precision: the first that it has."""
 
-_USUAL_LAYOUT = {"tflite": "nhwc"}
+MOST_OF_PEAK = 1.05
+"""A measured figure may be this much above the datasheet's: boards boost a little."""
 _SAFE_NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-")
 _UNIT_NAMES = {"gpu": "SM", "cpu": "core", "npu": "unit"}
-
-
-def _fact(check: str, default: Any = MISSING, **metadata: Any) -> Any:
-    """A field with the check that a file's value must pass; without a default it is required."""
-    metadata = {"check": check, "required": default is MISSING, **metadata}
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,50 +51,41 @@ class PowerMode:
     unconstrained), ``cpu_clock_mhz`` the host CPU's largest clock.
     """
 
-    name: str = _fact("text")
-    clock_mhz: float | None = _fact("number", None)
-    units: int | None = _fact("count", None)
-    bandwidth_gbs: float | None = _fact("number", None)
-    limit_w: float | None = _fact("number", None)
-    cpu_clock_mhz: float | None = _fact("number", None)
-    default: bool = _fact("flag", False)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What runs on the device: a runtime in one precision, layout and software version.
-
-    ``tier`` says what its figures rest on (measured, calibrated, datasheet); ``bundle`` is the file
-    in the device's folder that holds the fitted model, None where there is none. ``release`` tells
-    apart targets that differ in nothing but the version of their software.
-    """
-
-    runtime: str = _fact("text", choices=tuple(RUNTIMES))
-    precision: str = _fact("text", choices=tuple(PRECISIONS))
-    layout: str = _fact("text", "nchw", choices=LAYOUTS)
-    software: str = _fact("text", "")
-    batch_note: str = _fact("text", "")
-    tier: str = _fact("text", "datasheet", choices=TIERS)
-    bundle: str | None = _fact("text", None)
-    default: bool = _fact("flag", False)
-    release: str = _fact("text", "")
-
-    @property
-    def name(self) -> str:
-        """``runtime-precision``, then the layout if it is not the usual one, and the release."""
-        usual = _USUAL_LAYOUT.get(self.runtime, "nchw")
-        layout = (self.layout,) if self.layout != usual else ()
-        release = (self.release,) if self.release else ()
-        return "-".join((self.runtime, self.precision, *layout, *release))
+    name: str = fact("text")
+    clock_mhz: float | None = fact("number", None)
+    units: int | None = fact("count", None)
+    bandwidth_gbs: float | None = fact("number", None)
+    limit_w: float | None = fact("number", None)
+    cpu_clock_mhz: float | None = fact("number", None)
+    default: bool = fact("flag", False)
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
     """The CPU that feeds the device; ``eager_us_per_op`` is what an eager operator costs it, us."""
 
-    cpu: str = _fact("text", "")
-    clock_mhz: float | None = _fact("number", None)
-    eager_us_per_op: float | None = _fact("number", None)
+    cpu: str = fact("text", "")
+    clock_mhz: float | None = fact("number", None)
+    eager_us_per_op: float | None = fact("number", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Two quick measurements of the device at its default power mode; empty and None are unknown.
+
+    ``matmul_tflops`` are TFLOP/s of a large matrix product by precision (an operation is half a
+    MAC), ``copy_gbs`` the bytes that a large copy reads and writes, GB/s.
+    """
+
+    matmul_tflops: Mapping[str, float] = field(default_factory=dict)
+    copy_gbs: float | None = fact("number", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Sibling:
+    """The measured device whose fitted targets stand in for those of this one."""
+
+    device: str = fact("text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,27 +96,29 @@ class Device:
     ``sources`` the document that each fact is taken from, ``folder`` where its bundles lie.
     """
 
-    name: str = _fact("text")
-    kind: str = _fact("text", choices=("gpu", "cpu", "npu"))
-    generation: str = _fact("text")
-    memory_gb: float = _fact("number")
-    bandwidth_gbs: float = _fact("number")
-    units: int = _fact("count")
-    clock_mhz: float = _fact("number")
-    peak_tflops: Mapping[str, float] = _fact("")
-    targets: tuple[Target, ...] = _fact("")
-    title: str = _fact("text", "")
-    aliases: tuple[str, ...] = _fact("texts", ())
-    shared_memory: bool = _fact("flag", False)
-    l2_mb: float | None = _fact("number", None)
-    l1_kb_per_unit: float | None = _fact("number", None)
-    unit_name: str = _fact("text", "")
-    tensor_cores: bool = _fact("flag", False)
-    power_limit_w: float | None = _fact("number", None)
+    name: str = fact("text")
+    kind: str = fact("text", choices=("gpu", "cpu", "npu"))
+    generation: str = fact("text")
+    memory_gb: float = fact("number")
+    bandwidth_gbs: float = fact("number")
+    units: int = fact("count")
+    clock_mhz: float = fact("number")
+    peak_tflops: Mapping[str, float] = fact("")
+    targets: tuple[Target, ...] = fact("")
+    title: str = fact("text", "")
+    aliases: tuple[str, ...] = fact("texts", ())
+    shared_memory: bool = fact("flag", False)
+    l2_mb: float | None = fact("number", None)
+    l1_kb_per_unit: float | None = fact("number", None)
+    unit_name: str = fact("text", "")
+    tensor_cores: bool = fact("flag", False)
+    power_limit_w: float | None = fact("number", None)
     host: Host = field(default_factory=Host)
+    measured: Measured | None = None
+    sibling: Sibling | None = None
     power_modes: tuple[PowerMode, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = _fact("texts", ())
+    notes: tuple[str, ...] = fact("texts", ())
     power_mode: str = field(default="", metadata={"closed": True})
     folder: str | None = field(default=None, metadata={"closed": True})
 
@@ -138,40 +133,53 @@ class Device:
         Raises:
             ConfigError: no such precision.
         """
-        if precision not in PRECISIONS:
-            raise ConfigError(f"unknown precision '{precision}'.{suggest(precision, PRECISIONS)}"
-                              f" Known: {', '.join(PRECISIONS)}")  # fmt: skip
-        for name in (precision, *WIDER.get(precision, ())):
-            if name in self.peak_tflops:
-                return self.peak_tflops[name] * 1e12
-        return self.peak_tflops["fp32"] * 1e12
+        return self.peak_tflops[self.unit_of(precision)] * 1e12
+
+    def unit_of(self, precision: str) -> str:
+        """The precision that ``precision`` runs in here: itself, or the first wider one.
+
+        Raises:
+            ConfigError: no such precision.
+        """
+        known_word("precision", precision, PRECISIONS)
+        names = (precision, *WIDER.get(precision, ()))
+        return next((name for name in names if name in self.peak_tflops), "fp32")
 
     def target(
-        self, runtime: str | None = None, precision: str | None = None, layout: str | None = None
-    ) -> Target:
+        self, runtime: str | None = None, precision: str | None = None, layout: str | None = None,
+        software: str | None = None,
+    ) -> Target:  # fmt: skip
         """The listed target that was asked for, or a datasheet target without a bundle.
 
         What is not asked is the default target's; a runtime alone means its first listed target.
+        ``software`` is a release, or a name or version that stands in a target's software: a target
+        must be listed for it.
 
         Raises:
-            ConfigError: no such runtime or precision, or a runtime for another kind of device.
+            ConfigError: no such runtime or precision, a runtime for another kind of device, or no
+                target with that software.
         """
         usual = next(target for target in self.targets if target.default)
-        if runtime is not None and self.kind not in _known("runtime", runtime, RUNTIMES):
+        if runtime is not None and self.kind not in known_word("runtime", runtime, RUNTIMES):
             able = [name for name, kinds in RUNTIMES.items() if self.kind in kinds]
             raise ConfigError(f"{runtime} does not run on {self.name}, a {self.kind}."
                               f" Choose one of: {', '.join(able)}")  # fmt: skip
         if precision is not None:
-            _known("precision", precision, PRECISIONS)
+            known_word("precision", precision, PRECISIONS)
         if layout is not None:
-            _known("layout", layout, dict.fromkeys(LAYOUTS))
-        runtime = runtime or usual.runtime
-        for target in sorted(self.targets, key=lambda target: not target.default):
-            same = target.runtime == runtime and precision in (None, target.precision)
-            if same and layout in (None, target.layout):
-                return target
+            known_word("layout", layout, dict.fromkeys(LAYOUTS))
+        asked_runtime, runtime = runtime, runtime or usual.runtime
+        listed = [
+            target for target in sorted(self.targets, key=lambda target: not target.default)
+            if target.runtime == runtime or (software is not None and asked_runtime is None)
+            if precision in (None, target.precision) and layout in (None, target.layout)
+        ]  # fmt: skip
+        if software is not None:
+            return of_software(listed, software, self.name)
+        if listed:
+            return listed[0]
         return Target(runtime, precision or usual.precision,
-                      layout or _USUAL_LAYOUT.get(runtime, "nchw"))  # fmt: skip
+                      layout or USUAL_LAYOUT.get(runtime, "nchw"))  # fmt: skip
 
     def at_power(self, mode: str | None) -> Device:
         """This device at another power mode; None leaves it where it stands.
@@ -193,6 +201,8 @@ class Device:
             power_limit_w=chosen.limit_w,
             peak_tflops={name: peak * scale for name, peak in self.peak_tflops.items()},
             host=_at_clock(self.host, chosen.cpu_clock_mhz),
+            measured=_scaled(self.measured, scale,
+                             (chosen.bandwidth_gbs or self.bandwidth_gbs) / self.bandwidth_gbs),
         )  # fmt: skip
 
     def _mode(self, asked: str) -> PowerMode:
@@ -254,11 +264,12 @@ def _at_clock(host: Host, clock_mhz: float | None) -> Host:
     return replace(host, clock_mhz=clock_mhz, eager_us_per_op=cost)
 
 
-def _known(what: str, word: str, table: Mapping[str, Any]) -> Any:
-    if word not in table:
-        raise ConfigError(f"unknown {what} '{word}'.{suggest(word, table)}"
-                          f" Known: {', '.join(table)}")  # fmt: skip
-    return table[word]
+def _scaled(measured: Measured | None, compute: float, memory: float) -> Measured | None:
+    """What would be measured at another power mode."""
+    if measured is None:
+        return None
+    products = {name: value * compute for name, value in measured.matmul_tflops.items()}
+    return Measured(products, measured.copy_gbs and measured.copy_gbs * memory)
 
 
 def spelled(name: str) -> str:
@@ -278,8 +289,14 @@ def device_from(data: Any, fail: strict.Fail, *, at_default: bool = True) -> Dev
     if not set(values["name"]) <= _SAFE_NAME or not values["name"][0].isalnum():
         fail(("name",), "use lower-case letters, digits, '.' and '-' only, a letter or digit first")
     values["host"] = Host(**strict.part(Host, values.get("host", {}), ("host",), fail))
-    values["peak_tflops"] = _peaks(values["peak_tflops"], fail)
-    values["targets"] = _targets(values["targets"], values["kind"], fail)
+    values["peak_tflops"] = _peaks(values["peak_tflops"], ("peak_tflops",), fail)
+    if "fp32" not in values["peak_tflops"]:
+        fail(("peak_tflops",), "fp32 is missing; every other precision falls back to it")
+    if "measured" in values:
+        values["measured"] = _measured(values["measured"], fail)
+    if "sibling" in values:
+        values["sibling"] = Sibling(**strict.part(Sibling, values["sibling"], ("sibling",), fail))
+    values["targets"] = targets_from(values["targets"], values["kind"], fail)
     modes = strict.parts(PowerMode, values.get("power_modes", []), ("power_modes",), fail)
     values["power_modes"] = tuple(PowerMode(**mode) for mode in modes)
     values["sources"] = strict.mapping(values.get("sources", {}), ("sources",), fail)
@@ -290,41 +307,43 @@ def device_from(data: Any, fail: strict.Fail, *, at_default: bool = True) -> Dev
     values.setdefault("title", values["name"])
     values.setdefault("unit_name", _UNIT_NAMES[values["kind"]])
     device = Device(**values)
+    _check_measured(device, fail)
     return _at_default_mode(device, fail) if at_default and modes else device
 
 
-def _peaks(data: Any, fail: strict.Fail) -> dict[str, float]:
-    peaks = strict.mapping(data, ("peak_tflops",), fail)
+def _peaks(data: Any, place: strict.Place, fail: strict.Fail) -> dict[str, float]:
+    peaks = strict.mapping(data, place, fail)
     for name, value in peaks.items():
-        strict.choice("precision", name, tuple(PRECISIONS), ("peak_tflops", name), fail)
-        strict.checked("number", value, ("peak_tflops", name), fail)
-    if "fp32" not in peaks:
-        fail(("peak_tflops",), "fp32 is missing; every other precision falls back to it")
+        strict.choice("precision", name, tuple(PRECISIONS), (*place, name), fail)
+        strict.checked("number", value, (*place, name), fail)
     return peaks
 
 
-def _targets(data: Any, kind: str, fail: strict.Fail) -> tuple[Target, ...]:
-    parts = strict.parts(Target, data, ("targets",), fail)
-    if not parts:
-        fail(("targets",), "at least one target is needed, such as"
-             " {runtime: onnxruntime, precision: fp32, default: true}")  # fmt: skip
-    for index, part in enumerate(parts):
-        runtime, bundle = part["runtime"], part.get("bundle")
-        part.setdefault("layout", _USUAL_LAYOUT.get(runtime, "nchw"))
-        if kind not in RUNTIMES[runtime]:
-            fail(("targets", index, "runtime"), f"{runtime} does not run on a {kind}")
-        if bundle is not None and (bundle.startswith(".") or set(bundle) & set("/\\:\0")):
-            fail(("targets", index, "bundle"), "give a file name in the device's folder, no path")
-    if len(parts) == 1:
-        parts[0]["default"] = True
-    targets = tuple(Target(**part) for part in parts)
-    names = [target.name for target in targets]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            fail(("targets", index), f"{name} is listed twice")
-    if sum(target.default for target in targets) != 1:
-        fail(("targets",), "mark exactly one target with 'default: true'")
-    return targets
+def _measured(data: Any, fail: strict.Fail) -> Measured:
+    values = strict.part(Measured, data, ("measured",), fail)
+    if not values:
+        fail(("measured",), "give matmul_tflops, copy_gbs or both, or remove the key")
+    place = ("measured", "matmul_tflops")
+    return Measured(_peaks(values.get("matmul_tflops", {}), place, fail), values.get("copy_gbs"))
+
+
+def _check_measured(device: Device, fail: strict.Fail) -> None:
+    """Nothing runs above its peak: such a figure is in another unit, or is no steady state."""
+    if device.measured is None:
+        return
+    for name, value in device.measured.matmul_tflops.items():
+        peak = device.peak_flops(name) / 1e12
+        if value > MOST_OF_PEAK * peak:
+            fail(("measured", "matmul_tflops", name),
+                 f"{value:g} TFLOP/s is above the peak of {peak:g}: count 2 x m x n x k operations"
+                 " and wait for the device before the clock stops; if it boosts above clock_mhz,"
+                 " raise clock_mhz and peak_tflops to what it runs at")  # fmt: skip
+    copied = device.measured.copy_gbs
+    if copied is not None and copied > MOST_OF_PEAK * device.bandwidth_gbs:
+        fail(("measured", "copy_gbs"),
+             f"{copied:g} GB/s is above bandwidth_gbs, {device.bandwidth_gbs:g}: copy far more than"
+             " the caches hold (1 GB), count bytes read and written, and wait for the device"
+             " before the clock stops")  # fmt: skip
 
 
 def _at_default_mode(device: Device, fail: strict.Fail) -> Device:

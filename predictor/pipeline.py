@@ -44,7 +44,7 @@ class Predictor:
 
     Args:
         device: name, alias, or path of a ``device.yaml``, or a :class:`Device`.
-        runtime, precision, layout: the target; None takes the device's default.
+        runtime, precision, layout, software: the target; None takes the device's default.
         power_mode: one of the device's power modes; None takes its default.
 
     Raises:
@@ -54,12 +54,13 @@ class Predictor:
     def __init__(
         self, device: str | Path | Device, *, runtime: str | None = None,
         precision: str | None = None, layout: str | None = None, power_mode: str | None = None,
+        software: str | None = None,
     ) -> None:  # fmt: skip
         from predictor.device import load_device
         from predictor.latency.costing import Coster
 
         base = device if isinstance(device, Device) else load_device(device)
-        self.target: Target = base.target(runtime, precision, layout)
+        self.target: Target = base.target(runtime, precision, layout, software)
         self.device = base.at_power(power_mode)
         self.coster: Coster = Coster(base, self.target).at(self.device)
         bundle = self.coster.bundle
@@ -104,11 +105,10 @@ class Predictor:
 @functools.lru_cache(maxsize=16)
 def _predictor(
     device: str, runtime: str | None, precision: str | None, layout: str | None,
-    power_mode: str | None, stamp: float,
+    power_mode: str | None, software: str | None, stamp: float,
 ) -> Predictor:  # fmt: skip
-    return Predictor(
-        device, runtime=runtime, precision=precision, layout=layout, power_mode=power_mode
-    )
+    return Predictor(device, runtime=runtime, precision=precision, layout=layout,
+                     power_mode=power_mode, software=software)  # fmt: skip
 
 
 def predict(
@@ -121,6 +121,7 @@ def predict(
     resolution: Resolution | None = None,
     power_mode: str | None = None,
     layout: str | None = None,
+    software: str | None = None,
     inputs: Any = None,
     scope: str | None = None,
     budget: Budget | None = None,
@@ -133,6 +134,7 @@ def predict(
         model: a :class:`Graph`, a torch module (with ``inputs``), a path or a model name.
         device: a name, an alias, or the path of a ``device.yaml``.
         runtime, precision, layout, power_mode: the target; None takes the device's default.
+        software: a version or release, where a device lists several of a runtime and precision.
         batch, resolution: override the model's own (for files and names).
         scope: ``engine`` (the network alone) or ``call`` (a call through Python).
         budget: limits to check; ``strict`` makes uncovered kernels an error.
@@ -151,25 +153,26 @@ def predict(
         device, runtime = device or config.device, runtime or config.runtime
         precision, layout = precision or config.precision, layout or config.layout
         power_mode, scope = power_mode or config.power_mode, scope or config.scope
+        software = software or config.software
         budget = budget or config.budget
         strict = config.strict if strict is None else strict
     if device is None:
         raise ConfigError("no device: give one, such as device='jetson'")
-    predictor = _find(device, runtime, precision, layout, power_mode)
+    predictor = _find(device, runtime, precision, layout, power_mode, software)
     graph = _graph_of(model, inputs, batch, resolution, config)
     return predictor.estimate(graph, scope=scope or "engine", budget=budget, strict=bool(strict))
 
 
 def _find(
     device: str | Path | Device, runtime: str | None, precision: str | None, layout: str | None,
-    power_mode: str | None,
+    power_mode: str | None, software: str | None,
 ) -> Predictor:  # fmt: skip
     if isinstance(device, Device):
         return Predictor(device, runtime=runtime, precision=precision, layout=layout,
-                         power_mode=power_mode)  # fmt: skip
+                         power_mode=power_mode, software=software)  # fmt: skip
     path = Path(device)
     stamp = path.stat().st_mtime if path.is_file() else 0.0
-    return _predictor(str(device), runtime, precision, layout, power_mode, stamp)
+    return _predictor(str(device), runtime, precision, layout, power_mode, software, stamp)
 
 
 def _graph_of(
@@ -288,9 +291,11 @@ def _warnings(
     bundle, target = predictor.coster.bundle, predictor.target
     found = []
     if bundle is None:
+        known = " and ".join(predictor.coster.anchors)
+        scaled = f", scaled to {known}," if known else ""
         found.append(
-            f"nothing was fitted for {target.runtime} {target.precision} on "
-            f"{predictor.device.name}; roofline with typical efficiencies used, interval widened"
+            f"nothing was fitted for {target.runtime} {target.precision} on {predictor.device.name}"
+            f"; roofline with typical efficiencies{scaled} used, interval widened"
         )
     elif costs.uncovered:
         found.append(f"{_uncovered(costs, len(costs.kernels))}; roofline used, interval widened")
@@ -370,4 +375,6 @@ def _notes(predictor: Predictor, graph: Graph, scope: str) -> tuple[str, ...]:
         notes.append(f"the call's {CALL_MS} ms is an assumption, not fitted for this target")
     if bundle is not None:
         notes.append(bundle.basis)
+    if bundle is not None and predictor.coster.anchors:
+        notes.append(f"scaled to {' and '.join(predictor.coster.anchors)}")
     return (*notes, *graph.notes)

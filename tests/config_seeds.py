@@ -13,6 +13,7 @@ layout: nchw
 batch: 4
 resolution: 256
 power_mode: 15W
+software: TensorRT 8.5
 scope: call
 strict: true
 budget: {latency_ms: 20, macs: 600M, flops: 1.2G, params: 5K, memory_mb: 200, model_mb: 12.5}

@@ -16,6 +16,7 @@ import click
 from predictor.batching import (
     ADDED,
     NOT_READ,
+    TARGET_SETTINGS,
     Answer,
     Task,
     find_predictor,
@@ -36,8 +37,6 @@ from predictor.commands.options import (
 from predictor.commands.output import discard_stdout, progress, warn
 from predictor.errors import ConfigError
 from predictor.tables import ENCODING, ERRORS, Row, Table, csv_line, free_names, open_table
-
-TARGET = ("runtime", "precision", "layout", "power_mode")
 
 
 @click.command("batch")
@@ -87,7 +86,7 @@ def command(
     with open_table(table) as source:
         source.need("model")
         for device in devices:  # a mistake here would be every row's
-            find_predictor(device, **{k: v for k, v in options.items() if k in TARGET})
+            find_predictor(device, **{k: v for k, v in options.items() if k in TARGET_SETTINGS})
         job = Job(source, devices, options, allow_python)
         warn(job.remarks())
         where = None if output is None or str(output) == "-" else output

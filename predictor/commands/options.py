@@ -105,7 +105,7 @@ def complete_file(
 
 
 def target_options(command: Command) -> Command:
-    """``--runtime``, ``--precision``, ``--power-mode``, ``--layout`` and ``--scope``."""
+    """Runtime, precision, software, power mode, layout and scope."""
     for option in reversed((
         click.option(
             "--runtime", metavar="NAME", shell_complete=complete_runtime,
@@ -115,6 +115,11 @@ def target_options(command: Command) -> Command:
         click.option(
             "--precision", metavar="NAME", shell_complete=complete_precision,
             help=f"One of {', '.join(PRECISIONS)}. [default: the target's]",
+        ),
+        click.option(
+            "--software", metavar="TEXT",
+            help="Which of several versions of a runtime, such as 2.4.0, where the device lists "
+            "them. [default: the first listed]",
         ),
         click.option(
             "--power-mode", metavar="MODE",

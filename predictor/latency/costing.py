@@ -23,6 +23,7 @@ from predictor.latency.physical import (
     kernel_times,
     to_vector,
 )
+from predictor.latency.siblings import anchored, sibling_bundle
 from predictor.latency.table import LookupTable
 
 DEFAULT_L2_MB = {"gpu": 2.0, "cpu": 1.0, "npu": 2.0}
@@ -59,9 +60,15 @@ class Coster:
     def __init__(self, device: Device, target: Target) -> None:
         self.device, self.target = device, target
         self.bundle: Bundle | None = load_bundle(device, target)
+        own = self.bundle is not None
+        self.bundle = self.bundle or sibling_bundle(device, target)
         self.hardware = hardware_of(device, target.precision)
         self.theta: Floats = to_vector(self.bundle.parameters) if self.bundle else MEDIAN
         self.covered = frozenset(self.bundle.classes if self.bundle else ())
+        self.anchors: tuple[str, ...] = ()
+        """What of the device's own two measurements the parameters stand on."""
+        if not own:
+            self.theta, self.anchors = anchored(self.theta, device, target.precision, self.covered)
         self.table: LookupTable | None = None
         self.forest: Forest | None = None
         if self.bundle and self.bundle.table:
