@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from predictor.graph import Graph, Kernel, Op, TensorSpec
 from predictor.kernels.rules import FusionRules, load_rules, words
+from predictor.kernels.zeros import without_zeros
 from predictor.operators import cast, make_op
 
 _ELEMENTWISE = ("elementwise", "activation", "copy")
@@ -41,6 +42,8 @@ def fuse(graph: Graph, rules: FusionRules | str) -> list[Kernel]:
         ops = _without_constants(ops, graph.input_ids)
     if rules.drop_dead:
         ops = _without_dead(ops, graph.output_ids)
+    if rules.zeros != "run":
+        ops = without_zeros(ops, graph.output_ids, rules.zeros)
     if rules.attention == "split":
         ops = [part for op in ops for part in _split_attention(op)]
     return _Fusion(ops, graph, rules).kernels()

@@ -25,7 +25,8 @@ class FusionRules:
     ``limits`` on how often. ``views`` says per view kind whether it is ``free`` or a ``copy``;
     ``concat`` is ``kernel`` (one kernel moves all), ``shared`` (producers write in place, only
     inputs that have other readers are copied) or ``free``. ``attention`` is ``fused`` or ``split``
-    (three kernels). ``multi_use`` lets a kernel hand out a tensor and go on.
+    (three kernels). ``multi_use`` lets a kernel hand out a tensor and go on. ``zeros`` is what
+    becomes of multiplications by zero, see :mod:`predictor.kernels.zeros`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class FusionRules:
     multi_use: bool = False
     drop: tuple[str, ...] = ()
     decompose: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    zeros: str = "run"
 
 
 def words(op: Op) -> tuple[str, str]:

@@ -150,7 +150,7 @@ def _cell_ops(b: GraphBuilder, x: Value, cell: Cell, name: str) -> Value:
 
 def _edge_ops(b: GraphBuilder, x: Value, operation: str, name: str) -> Value:
     if operation == "none":
-        return b.elementwise("mul", x, name=name)
+        return b.op("elementwise", [x], [x.shape], name=name, attrs={"fn": "mul", "zero": True})[0]
     if operation == "skip_connect":
         return x
     if operation == "avg_pool_3x3":
