@@ -10,6 +10,7 @@ from pathlib import Path
 
 from scripts.collection import Collection, Loaded, Ship
 from scripts.figures import Graphs, figures_of, jetson_rules
+from scripts.help_targets import HELP
 from scripts.layer_figures import layer_figures
 from scripts.operator_figures import operator_figures
 from scripts.public_rows import jetson_rows, layer_rows, neusight_rows, pi_rows, timm_rows
@@ -100,7 +101,6 @@ PI = Collection(
     (
         _tflite("raspberry-pi-5", "cortex-a76", "fp16", "netspresso"),
         _tflite("raspberry-pi-5", "cortex-a76", "fp32", "hw-nas-bench-360"),
-        _tflite("raspberry-pi-4", "cortex-a72", "fp32", "help-nasbench201"),
         _tflite("raspberry-pi-3b-plus", "cortex-a53", "fp16", "netspresso"),
         _tflite("raspberry-pi-zero-2w", "cortex-a53", "fp16", "netspresso"),
     ),
@@ -185,4 +185,4 @@ OPERATORS = Collection(
     protocols=("model", "family", "board"),
 )  # fmt: skip
 
-COLLECTIONS: tuple[Collection, ...] = (JETSON, PI, *TIMM, OPERATORS)
+COLLECTIONS: tuple[Collection, ...] = (JETSON, PI, *TIMM, OPERATORS, *HELP)

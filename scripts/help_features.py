@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from predictor.frontends.families import family_graph
+from predictor.graph import PRECISIONS
 from predictor.kernels.features import Features, Floats, featurize
 from predictor.kernels.fusion import fuse
 
 COLUMNS = tuple(f.name for f in fields(Features))
+BYTES = {"float32": 4, "float16": 2}
 CHUNK = 1000
 """Networks a file of the cache."""
 
@@ -57,8 +59,8 @@ def rebatched(features: Features, batch: int) -> Features:
     )  # fmt: skip
 
 
-def counted(keys: Sequence[str], rules: str, cache: Path) -> Counted:
-    """The networks of ``keys`` (family prefix and key) under fusion rules."""
+def counted(keys: Sequence[str], rules: str, cache: Path, precision: str = "fp32") -> Counted:
+    """The networks of ``keys`` (family prefix and key) under fusion rules, in a precision."""
     cache.mkdir(parents=True, exist_ok=True)
     parts = [_chunk(keys[i : i + CHUNK], rules, cache) for i in range(0, len(keys), CHUNK)]
     rows = np.concatenate([table for table, _ in parts])
@@ -69,7 +71,7 @@ def counted(keys: Sequence[str], rules: str, cache: Path) -> Counted:
         columns = where.ravel()[seen : seen + len(table)]
         counts[at : at + len(part), columns] += part
         at, seen = at + len(part), seen + len(table)
-    return Counted(_features(unique), counts)
+    return Counted(_features(unique, BYTES[PRECISIONS[precision]] / 4), counts)
 
 
 def _chunk(keys: Sequence[str], rules: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +97,9 @@ def _chunk(keys: Sequence[str], rules: str, cache: Path) -> tuple[np.ndarray, np
     return table, counts.astype(float)
 
 
-def _features(rows: np.ndarray) -> Features:
-    columns = {name: rows[:, i] for i, name in enumerate(COLUMNS)}
+def _features(rows: np.ndarray, width: float) -> Features:
+    """``width`` is the size of an element over fp32's; everything in these networks is a float."""
+    columns = {name: rows[:, i] * (width if name.endswith("bytes") else 1.0)
+               for i, name in enumerate(COLUMNS)}  # fmt: skip
     columns["cls"] = columns["cls"].astype(np.int64)
     return Features(**columns)
