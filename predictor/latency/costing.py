@@ -13,7 +13,7 @@ from predictor.graph import Kernel
 from predictor.hardware import Device, Target
 from predictor.kernels.features import CLASSES, Features, Floats, featurize
 from predictor.kernels.roofline import roofline_ms
-from predictor.latency.boosted import Forest, columns
+from predictor.latency.boosted import Forest
 from predictor.latency.bundle import Bundle, load_bundle, read_checked
 from predictor.latency.intervals import DATASHEET_LOG_ERROR, UNCOVERED_LOG_ERROR, interval
 from predictor.latency.physical import (
@@ -25,6 +25,7 @@ from predictor.latency.physical import (
 )
 from predictor.latency.siblings import anchored, sibling_bundle
 from predictor.latency.table import LookupTable
+from predictor.latency.tiles import shapes_of
 
 DEFAULT_L2_MB = {"gpu": 2.0, "cpu": 1.0, "npu": 2.0}
 KERNEL_LOG_ERROR = 0.5
@@ -52,6 +53,8 @@ class Costs:
     uncovered: tuple[str, ...]
     """Kind of each kernel that nothing but the roofline covers."""
     uncovered_share: float
+    first_wait_ms: float | None = None
+    """What a call waits before its first kernel starts, where the target's figures say so."""
 
 
 class Coster:
@@ -96,10 +99,16 @@ class Coster:
         known = [CLASSES[c] in self.covered and kernel_known(kernel)
                  for c, kernel in zip(features.cls, kernels, strict=True)]  # fmt: skip
         sources = [Source.FITTED if ok else Source.ROOFLINE for ok in known]
+        first_wait_ms = None
         if self.forest is not None:
-            factor = np.exp(self.forest.predict(columns(features, self.hardware, times)))
-            latency = np.where(known, latency * factor, latency)
-            sources = [Source.LEARNED if ok else s for ok, s in zip(known, sources, strict=True)]
+            seconds, answered = self.forest.seconds(
+                features, self.hardware, times, shapes_of(kernels),
+                self.forest.board(self.device.power_limit_w, self.device.generation),
+            )  # fmt: skip
+            learned = answered & np.array(known, dtype=bool)
+            latency = np.where(learned, seconds * 1e3, latency)
+            sources = [Source.LEARNED if ok else s for ok, s in zip(learned, sources, strict=True)]
+            first_wait_ms = self.forest.wait_ms(int(features.cls[0])) if kernels else None
         if self.table is not None:
             for i, entry in enumerate(self.table.find(kernels)):
                 if entry is not None:
@@ -116,7 +125,7 @@ class Coster:
         total = float(latency.sum())
         share = float(latency[bare].sum()) / total if bare and total else 0.0
         names = tuple(kernels[i].ops[kernels[i].anchor].kind for i in bare)
-        return Costs(rows, float(floor.sum()), names, share)
+        return Costs(rows, float(floor.sum()), names, share, first_wait_ms)
 
     def _estimate(
         self, kernel: Kernel, i: int, features: Features, times: Times, latency: Floats,

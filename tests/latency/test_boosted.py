@@ -54,7 +54,7 @@ def test_equal_to_lightgbm():
             lightgbm.Dataset(x, y),
             num_boost_round=60,
         )
-    forest = Forest.from_bytes(from_lightgbm(booster).to_bytes())
+    forest = Forest.from_bytes(from_lightgbm(booster, COLUMNS).to_bytes())
     splits = forest.threshold[forest.feature >= 0]
     splits = splits[np.abs(splits) > 1e-30]  # it rounds its own constant for zero
     test = np.concatenate(
