@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from predictor.kernels.features import Features, Floats
 from predictor.latency.physical import (
@@ -38,6 +39,20 @@ class FitRow:
     levels: tuple[str, ...] = ()
     whole: bool = True
     weight: float = 1.0
+
+
+_Batch = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Features, dict[str, Floats]]
+"""Rows, each kernel's place among them, the kernels and their hardware."""
+
+
+def _batch(rows: Sequence[FitRow], own: npt.NDArray[np.intp]) -> _Batch:
+    mine = [rows[i] for i in own]
+    where = np.repeat(np.arange(len(mine)), [len(row.features) for row in mine])
+    hardware = {
+        name: np.array([getattr(row.hardware, name) for row in mine])[where]
+        for name in Hardware.__slots__
+    }
+    return own, where, Features.join([row.features for row in mine]), hardware
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +94,11 @@ class _Problem:
 
     def __init__(self, rows: Sequence[FitRow], spreads: Mapping[str, Floats]) -> None:
         self.rows = rows
-        self.sizes = np.array([len(row.features) for row in rows])
-        self.row_of = np.repeat(np.arange(len(rows)), self.sizes)
-        self.features = Features.join([row.features for row in rows])
-        self.hardware = {
-            name: np.repeat([getattr(row.hardware, name) for row in rows], self.sizes)
-            for name in Hardware.__slots__
-        }
+        # Rows with the same levels share their parameters: they are evaluated together.
+        members: dict[tuple[str, ...], list[int]] = {}
+        for i, row in enumerate(rows):
+            members.setdefault(row.levels, []).append(i)
+        self.batches = [_batch(rows, np.array(own)) for own in members.values()]
         self.target = np.log(np.array([row.latency_ms for row in rows]) * 1e-3)
         self.weight = np.sqrt(np.array([row.weight for row in rows]))
         self.whole = np.array([row.whole for row in rows], dtype=float)
@@ -107,22 +120,15 @@ class _Problem:
         theta = self.thetas(fit)
         rows, names = len(self.rows), len(NAMES)
         total, jacobian = np.zeros(rows), np.zeros((rows, names))
-        # Rows with the same levels share their parameters: evaluate them together.
-        keys = [row.levels for row in self.rows]
-        for key in dict.fromkeys(keys):
-            member = np.array([k == key for k in keys])
-            index = np.flatnonzero(member[self.row_of])
-            where = self.row_of[index]
-            first = int(np.flatnonzero(member)[0])
-            hardware = {name: column[index] for name, column in self.hardware.items()}
-            times, parts = gradient(self.features.take(index), hardware, theta[first])
-            total += np.bincount(where, times.total, minlength=rows)
+        for own, where, features, hardware in self.batches:
+            times, parts = gradient(features, hardware, theta[own[0]])
+            total[own] = np.bincount(where, times.total, minlength=len(own))
             for indices, values in parts:
                 ok = indices >= 0
                 flat = np.bincount(
-                    where[ok] * names + indices[ok], values[ok], minlength=rows * names
+                    where[ok] * names + indices[ok], values[ok], minlength=len(own) * names
                 )
-                jacobian += flat.reshape(rows, names)
+                jacobian[own] += flat.reshape(len(own), names)
         call = self.whole * 1e-6 * np.exp(theta[:, INDEX["call_us"]])
         total += call
         jacobian[:, INDEX["call_us"]] += call
