@@ -13,7 +13,7 @@ from scripts.figures import Graphs, figures_of, jetson_rules
 from scripts.help_targets import HELP
 from scripts.layer_figures import layer_figures
 from scripts.operator_figures import operator_figures
-from scripts.public_rows import jetson_rows, layer_rows, neusight_rows, pi_rows, timm_rows
+from scripts.public_rows import Row, jetson_rows, layer_rows, neusight_rows, pi_rows, timm_rows
 
 JETSON_CITATIONS = (
     "NetsPresso Trainer benchmark tables, Nota Inc. (Apache-2.0)",
@@ -80,18 +80,25 @@ def _pi(public: Path, graphs: Graphs) -> Loaded:
     figures, left = [], Counter[str]()
     for precision in ("fp16", "fp32"):
         mine = [row for row in rows if row.precision == precision]
-        found, also = figures_of(mine, graphs, lambda row: "tflite", group=f"{precision}-",
+        found, also = figures_of(mine, graphs, _tflite_rules, group=f"{precision}-",
                                  cores=ONE_OF_FOUR)  # fmt: skip
         figures += [replace(f, board=f"{f.board} {precision}") for f in found]
         left.update(also)
     return figures, [], left
 
 
-def _tflite(device: str, generation: str, precision: str, source: str) -> Ship:
+def _tflite_rules(row: Row) -> str:
+    """HELP's models went through TensorFlow's graph optimiser."""
+    return "tflite-1" if row.source == "help-nasbench201" else "tflite"
+
+
+def _tflite(
+    device: str, generation: str, precision: str, source: str, rules: str = "tflite"
+) -> Ship:
     group = f"{precision}-"
     levels = (f"gen:{generation}", f"gen:{group}{generation}", f"board:{group}{device}",
               f"only:{group}{device}/{source}")  # fmt: skip
-    return Ship(device, f"tflite-{precision}", "tflite", levels, "TFLite, one thread",
+    return Ship(device, f"tflite-{precision}", rules, levels, "TFLite, one thread",
                 board=f"{device} {precision}", units_share=ONE_OF_FOUR)  # fmt: skip
 
 
@@ -101,6 +108,7 @@ PI = Collection(
     (
         _tflite("raspberry-pi-5", "cortex-a76", "fp16", "netspresso"),
         _tflite("raspberry-pi-5", "cortex-a76", "fp32", "hw-nas-bench-360"),
+        _tflite("raspberry-pi-4", "cortex-a72", "fp32", "help-nasbench201", "tflite-1"),
         _tflite("raspberry-pi-3b-plus", "cortex-a53", "fp16", "netspresso"),
         _tflite("raspberry-pi-zero-2w", "cortex-a53", "fp16", "netspresso"),
     ),

@@ -75,7 +75,7 @@ def counted(keys: Sequence[str], rules: str, cache: Path, precision: str = "fp32
 
 
 def _chunk(keys: Sequence[str], rules: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
-    label = "\n".join((rules, *keys))
+    label = "\n".join((rules, *COLUMNS, *keys))
     name = hashlib.sha1(label.encode(), usedforsecurity=False).hexdigest()[:20]
     path = cache / f"{name}.npz"
     if path.is_file():

@@ -52,7 +52,6 @@ TARGETS = (
     *(HelpTarget(device, "eager-fp32", "eager", _PHONE)
       for device in ("galaxy-s7", "galaxy-a50", "essential-phone")),
     HelpTarget("pixel-3", "tflite-fp32", "tflite-1", _TENSORFLOW, 0.25),
-    HelpTarget("raspberry-pi-4", "tflite-fp32", "tflite-1", f"{_TENSORFLOW}, one thread", 0.25),
     HelpTarget("eyeriss", "simulated-fp16", "simulated", "simulator of HW-NAS-Bench"),
     HelpTarget("zc706", "simulated-fp16", "simulated", "synthesis estimates of HW-NAS-Bench"),
 )  # fmt: skip
