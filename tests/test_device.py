@@ -45,8 +45,61 @@ PROMISED = [
     "i9-10940x",
 ]
 
+# Boards, phones and PCs that ncnn's benchmark table names.
+BOARD_RATES = {
+    (
+        "(rk3588|orange-pi-5|station-m3|snapdragon-675|snapdragon-855-plus|snapdragon-8-gen-2-cpu"
+        "|kunpeng-920-8|kunpeng-920-24|kunpeng-920-64|azure-d64ps-v6|jetson-orin-nano-cpu)$"
+    ): {"fp32": 16, "fp16": 32, "int8": 64},
+    (
+        "(rock-3a|station-p2|orange-pi-cm4|radxa-zero-3w|station-m2|avaota-aim|remi-pi)$"
+    ): {"fp32": 8, "fp16": 16, "int8": 32},
+    (
+        "(orange-pi-4-lts|khadas-vim3|orange-pi-zero-2|nanopi-r2s|eaidk-310|rdk-x3|arduino-uno-q"
+        "|ax630c|rk3288|snapdragon-410|snapdragon-810|snapdragon-821|snapdragon-835|snapdragon-660"
+        "|iphone-5s|sg2000|loongson-3a3000|loongson-2k2000|phytium-ft-2000-4|phytium-ft-2000-plus"
+        "|phytium-pi|jetson-nano-cpu)$"
+    ): {"fp32": 8},
+    (
+        "(ax620a|banana-pi-m2-zero|imx7-dual|amlogic-s805|visionfive-2)$"
+    ): {"fp32": 2},
+    (
+        "(zynq-7020|atom-x5-z8350|celeron-m-420|loongson-2k1000la|loongson-2k1000)$"
+    ): {"fp32": 4},
+    "(snapdragon-x-elite-cpu|dimensity-9300|apple-m1)$": {"fp32": 32, "fp16": 64, "int8": 128},
+    "(azure-d64s-v6|aws-c5-4xlarge)$": {"fp32": 64, "int8": 256},
+    (
+        "(epyc-7742|ryzen-5700g|ryzen-5950x|threadripper-3970x|i7-11800h|i7-7700k|i7-9750h"
+        "|loongson-3a6000|loongson-3a5000)$"
+    ): {"fp32": 32},
+    "(ryzen-v1605b|th1520|loongson-3a4000)$": {"fp32": 16},
+    (
+        "(muse-pi-pro|jetson-agx-xavier-cpu|uhd-770|uhd-630|i7-11800h-gpu|atom-x5-z8350-gpu)$"
+    ): {"fp32": 16, "fp16": 32},
+    "(rx-6900-xt|radeon-vega-8|rk3588-gpu)$": {"fp32": 128, "fp16": 256},
+    "gtx-1050-ti$": {"fp32": 256},
+    "apple-m1-gpu$": {"fp32": 256, "fp16": 256},
+    "dimensity-9300-gpu$": {"fp32": 256, "fp16": 512},
+    "khadas-vim3-gpu$": {"fp32": 48, "fp16": 96},
+    "station-m2-gpu$": {"fp32": 32, "fp16": 64},
+    "rk3288-gpu$": {"fp32": 34},
+    "quadro-rtx-8000$": {"fp32": 128, "fp16": 1024, "int8": 2048},
+    "(rtx-2060-laptop|rtx-2080)$": {"fp32": 128, "fp16": 512, "int8": 2048},
+    "rtx-a3000-laptop$": {"fp32": 256, "fp16": 1024, "int8": 2048},
+    "snapdragon-810-gpu$": {"fp32": 162},
+    "snapdragon-835-gpu$": {"fp32": 200, "fp16": 400},
+    "snapdragon-660-gpu$": {"fp32": 197, "fp16": 394},
+    "snapdragon-855-plus-gpu$": {"fp32": 768, "fp16": 1536},
+    "(snapdragon-8-gen-2-gpu|snapdragon-x-elite-gpu)$": {"fp32": 512, "fp16": 1024},
+    "visionfive-2-gpu$": {"fp32": 64, "fp16": 64},
+    "muse-pi-pro-gpu$": {"fp32": 24, "fp16": 48},
+    "th1520-gpu$": {"fp32": 64, "fp16": 128},
+    "iphone-5s-gpu$": {"fp32": 64},
+}  # fmt: skip
+
 # FLOP per clock per unit, from the vendors' architecture papers; the first match of a name counts.
 RATES = {
+    **BOARD_RATES,
     "jetson-(nano|tx2)$": {"fp32": 256, "fp16": 512},
     "p100": {"fp32": 128, "fp16": 256},
     "p4": {"fp32": 256, "int8": 1024},
@@ -127,7 +180,10 @@ def test_peaks_agree_with_figures_known_from_elsewhere(shipped):
 def test_default_targets(shipped):
     for name, device in shipped.items():
         default = device.target().name
-        if name.startswith("jetson"):
+        if any(re.match(pattern, name) for pattern in BOARD_RATES):
+            half = "fp16" in device.peak_tflops
+            assert default == ("ncnn-fp16" if half else "ncnn-fp32")
+        elif name.startswith("jetson"):
             assert default == "tensorrt-fp16"
         elif name.startswith("raspberry"):
             # Raspberry Pi 4 has no fp16 figures; the others' fp16 rows are of many kinds of network.
