@@ -75,13 +75,17 @@ def level_spread(level: str) -> Floats:
     """How far a group may deviate (standard deviation of logarithms), by the level's prefix.
 
     ``gen:`` (generation and software era) all parameters, moderately; ``board:`` only the three
-    overall factors and the call; ``only:`` those, tightly.
+    overall factors and the call; ``series:`` the same, widely; ``only:`` the factors, tightly.
     """
     overall = np.zeros(len(NAMES))
     for name in ("all.compute", "all.memory", "all.launch"):
         overall[INDEX[name]] = 1.0
     if level.startswith("gen:"):
         return 0.35 * np.minimum(SPREAD, 0.7) / 0.7
+    if level.startswith("series:"):
+        spread = 0.5 * overall
+        spread[INDEX["call_us"]] = 0.5
+        return spread
     if level.startswith("board:"):
         spread = 0.15 * overall
         spread[INDEX["call_us"]] = 0.5
@@ -142,6 +146,7 @@ def fit_rows(
     steps: int = 25,
     robust: float = 3.0,
     spread: Floats = SPREAD,
+    median: Floats = MEDIAN,
 ) -> Fit:
     """The maximum a posteriori fit, by damped Gauss-Newton steps.
 
@@ -152,20 +157,22 @@ def fit_rows(
         robust: residuals beyond this many ``noise`` count less (Huber), so that one wrong figure
             does not bend the fit. Scores never leave a row out.
         spread: prior spread of the common vector.
+        median: prior median of the common vector, logarithms.
     """
     groups = sorted({group for row in rows for group in row.levels})
     problem = _Problem(rows, {group: level_spread(group) for group in groups})
-    fit = Fit(MEDIAN.copy(), {group: np.zeros(len(NAMES)) for group in groups})
+    fit = Fit(median.copy(), {group: np.zeros(len(NAMES)) for group in groups})
     damping, cost = 1e-2, np.inf
     log_prediction, jacobian = problem.evaluate(fit)
     for _ in range(steps):
         residual = (log_prediction - problem.target) / noise * problem.weight
         huber = np.minimum(1.0, robust / np.maximum(np.abs(residual), 1e-9))
         scale = np.sqrt(huber) * problem.weight / noise
-        step = _solve(problem, fit, scale, log_prediction, jacobian, damping, spread)
+        step = _solve(problem, fit, scale, log_prediction, jacobian, damping, spread,
+                      median)  # fmt: skip
         trial = _moved(problem, fit, step)
         new_prediction, new_jacobian = problem.evaluate(trial)
-        new_cost = _cost(problem, trial, new_prediction, noise, robust, spread)
+        new_cost = _cost(problem, trial, new_prediction, noise, robust, spread, median)
         if new_cost < cost:
             gain = cost - new_cost
             fit, cost = trial, new_cost
@@ -182,7 +189,7 @@ def fit_rows(
 
 def _solve(
     problem: _Problem, fit: Fit, scale: Floats, log_prediction: Floats, jacobian: Floats,
-    damping: float, spread: Floats,
+    damping: float, spread: Floats, median: Floats,
 ) -> Floats:  # fmt: skip
     blocks = [jacobian] + [
         (jacobian * problem.member[g][:, None])[:, problem.free[g]] for g in problem.groups
@@ -193,7 +200,7 @@ def _solve(
         [1 / spread**2] + [1 / problem.spread[g][problem.free[g]] ** 2 for g in problem.groups]
     )
     offset = np.concatenate(
-        [MEDIAN - fit.common] + [-fit.deviations[g][problem.free[g]] for g in problem.groups]
+        [median - fit.common] + [-fit.deviations[g][problem.free[g]] for g in problem.groups]
     )
     normal = design.T @ design
     diagonal = np.diag_indices_from(normal)
@@ -218,11 +225,11 @@ def _moved(problem: _Problem, fit: Fit, step: Floats) -> Fit:
 
 def _cost(
     problem: _Problem, fit: Fit, log_prediction: Floats, noise: float, robust: float,
-    spread: Floats,
+    spread: Floats, median: Floats,
 ) -> float:  # fmt: skip
     residual = np.abs((log_prediction - problem.target) / noise * problem.weight)
     huber = np.where(residual < robust, 0.5 * residual**2, robust * (residual - 0.5 * robust))
-    prior = 0.5 * np.sum(((fit.common - MEDIAN) / spread) ** 2)
+    prior = 0.5 * np.sum(((fit.common - median) / spread) ** 2)
     for group in problem.groups:
         free = problem.free[group]
         prior += 0.5 * np.sum((fit.deviations[group][free] / problem.spread[group][free]) ** 2)

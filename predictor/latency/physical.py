@@ -8,6 +8,11 @@ A kernel of class c takes, in seconds,
     tm = activations / (bandwidth x memory_c x (1 + cache x L2 / (L2 + bytes)))
          + weights / (bandwidth x weights)
 
+CPU libraries differ in a few more ways, each off by default: 2 MACs / peak is multiplied by
+1 + off_pack where channels do not fill vectors of four, divided by ``wide_taps`` for depthwise
+kernels larger than 3x3; a grouped convolution launches 1 + group x (groups - 1) times; the
+arithmetic of element-wise operators counts ``vector`` times.
+
 with M, N, K the implicit matrix product and blocks its 64 x 64 output tiles. The smooth maximum
 (p = 3) lets compute and memory time overlap but not perfectly. Every parameter is positive and
 fitted as a logarithm, so a fit is a least-squares problem with cheap exact derivatives. A model
@@ -28,6 +33,10 @@ POWER = 3.0
 """Exponent of the smooth maximum."""
 TILE = 64
 """Side of the output tile that one block computes."""
+PACK = 4
+"""Channels that CPU libraries keep together in one vector."""
+FIXED = 1e-3
+"""Spread of a parameter that stays at its neutral value unless a fit brings its own prior."""
 REFERENCE_CLOCK_HZ = 1e9
 """Launch overheads are stated for this clock; they shrink with the real one."""
 
@@ -63,6 +72,8 @@ def _prior() -> dict[str, tuple[float, float]]:
         "k_half": (50.0, 0.7), "n_half": (16.0, 0.7), "wave": (0.5, 0.7), "winograd": (1.3, 0.3),
         "k_step": (4.0, 0.7), "cache": (0.5, 0.7), "weights": (0.7, 0.3), "call_us": (30.0, 0.7),
         "all.compute": (1.0, 0.25), "all.memory": (1.0, 0.25), "all.launch": (1.0, 0.25),
+        "vector": (0.25, FIXED), "off_pack": (1e-6, FIXED), "group": (1e-6, FIXED),
+        "wide_taps": (1.0, FIXED),
     })  # fmt: skip
     return prior
 
@@ -134,7 +145,8 @@ class _Evaluation:
         self.has = (self.ci >= 0) & (f.macs > 0)
         self.mi, self.li = _MEMORY[f.cls], _LAUNCH[f.cls]
         get = {name: p[INDEX[name]] for name in
-               ("k_half", "n_half", "wave", "winograd", "k_step", "cache", "weights")}  # fmt: skip
+               ("k_half", "n_half", "wave", "winograd", "k_step", "cache", "weights", "vector",
+                "off_pack", "group", "wide_taps")}  # fmt: skip
         blocks = f.groups * np.ceil(f.m / TILE) * np.ceil(f.n / TILE)
         self.rk = get["k_half"] / f.k
         self.rn = get["n_half"] / f.n
@@ -143,17 +155,21 @@ class _Evaluation:
         dense = self.ci != INDEX["compute.depthwise"]
         self.rk, self.rn = np.where(dense, self.rk, 0.0), np.where(dense, self.rn, 0.0)
         self.rw = np.where(dense, self.rw, 0.0)
+        channels = np.where(dense, f.n, f.groups)
+        self.ro = np.where(channels % PACK > 0, get["off_pack"], 0.0)
+        self.wide = ~dense & (f.taps > 9)
         efficiency = np.where(self.has, p[self.ci], 1.0) * p[INDEX["all.compute"]]
         self.main = np.where(
             self.has,
             2 * f.macs / (hw["peak_flops"] * efficiency)
             * (1 + self.rk) * (1 + self.rn) * (1 + self.rw)
-            / np.where(f.winograd > 0, get["winograd"], 1.0),
+            / np.where(f.winograd > 0, get["winograd"], 1.0) * (1 + self.ro)
+            / np.where(self.wide, get["wide_taps"], 1.0),
             0.0,
         )  # fmt: skip
         self.step = np.where(self.has & dense, get["k_step"] * f.k * f.steps / hw["clock_hz"], 0.0)
-        self.vector = f.elementwise_flops / hw["vector_flops"]
-        self.tc = self.main + self.step + 0.25 * self.vector
+        self.vector = get["vector"] * f.elementwise_flops / hw["vector_flops"]
+        self.tc = self.main + self.step + self.vector
         activations = np.maximum(f.bytes - f.weight_bytes, 0.0)
         self.share = hw["l2_bytes"] / (hw["l2_bytes"] + f.bytes + 1.0)
         self.gain = get["cache"] * self.share
@@ -164,6 +180,8 @@ class _Evaluation:
         self.tl = (
             1e-6 * p[self.li] * p[INDEX["all.launch"]] * REFERENCE_CLOCK_HZ / hw["clock_hz"]
         ) * f.steps
+        self.rg = get["group"] * np.where(self.ci == INDEX["compute.grouped"], f.groups - 1, 0.0)
+        self.tl = self.tl * (1 + self.rg)
         tiny = 1e-12
         self.smooth = (self.tc**POWER + self.tm**POWER + tiny**POWER) ** (1 / POWER)
         self.times = Times(self.smooth + self.tl, self.tc, self.tm, self.tl)
@@ -184,6 +202,10 @@ class _Evaluation:
             (same("n_half"), main * self.rn / (1 + self.rn)),
             (same("wave"), main * self.rw / (1 + self.rw)),
             (same("winograd"), np.where(f.winograd > 0, -main, 0.0)),
+            (same("off_pack"), main * self.ro / (1 + self.ro)),
+            (same("wide_taps"), np.where(self.wide, -main, 0.0)),
+            (same("vector"), by_tc * self.vector),
+            (same("group"), self.tl * self.rg / (1 + self.rg)),
             (same("k_step"), by_tc * self.step),
             (self.mi, -by_tm * self.ta),
             (same("cache"), -by_tm * self.ta * self.gain / (1 + self.gain)),
