@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from predictor.errors import ConfigError, ModelError, PredictorError
+from predictor.language import Language
 from predictor.report.units import size_from_text
 from predictor.tables import Row, Table
 
 if TYPE_CHECKING:
     from predictor.config import Config
     from predictor.graph import Graph
-    from predictor.pipeline import Predictor
 
-READ = ("model", "batch", "precision", "resolution", "device")
+LANGUAGE_SETTINGS = ("phase", "sequence", "context", "attention")
+READ = ("model", "batch", "precision", "resolution", "device", *LANGUAGE_SETTINGS)
 """Columns that say what to predict; all others are carried through."""
 ADDED = ("latency_ms", "low_ms", "high_ms", "error")
 """Columns that a prediction adds."""
@@ -95,6 +96,12 @@ def _settings(cells: Mapping[str, str]) -> dict[str, Any]:
         found["batch"] = _whole("batch", cells["batch"])
     if cells.get("precision"):
         found["precision"] = cells["precision"]
+    for name in ("phase", "attention"):
+        if cells.get(name):
+            found[name] = cells[name]
+    for name in ("sequence", "context"):
+        if cells.get(name):
+            found[name] = _whole(name, cells[name], least=int(name == "sequence"))
     if cells.get("resolution"):
         size = size_from_text(cells["resolution"])
         if size is None:
@@ -104,10 +111,11 @@ def _settings(cells: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _whole(name: str, text: str) -> int:
+def _whole(name: str, text: str, least: int = 1) -> int:
     number = text.removesuffix(".0")  # what spreadsheets make of whole numbers
-    if not (number.isascii() and number.isdigit() and 0 < len(number) < 10 and int(number)):
-        raise ConfigError(f"{name} '{text[:40]}': use a whole number of 1 or more")
+    digits = number.isascii() and number.isdigit() and len(number) < 10
+    if not digits or int(number) < least:
+        raise ConfigError(f"{name} '{text[:40]}': use a whole number of {least} or more")
     return int(number)
 
 
@@ -151,16 +159,20 @@ def answer(task: Task) -> tuple[Answer, ...]:
 
 
 def _answer(task: Task, device: str | None, config: Config | None, graph: Graph) -> Answer:
+    from predictor.pipeline import find_predictor
+
     device = device or (config.device if config else None)
     if device is None:
         raise ConfigError("no device: give --device NAME or fill the column 'device'. "
                           "See: predict-latency devices")  # fmt: skip
+    language = _language(task, config)
     of_file = {name: getattr(config, name) for name in TARGET_SETTINGS} if config else {}
     target = {**of_file, **{k: v for k, v in task.settings.items() if k in TARGET_SETTINGS}}
-    predictor = find_predictor(device, **target)
+    predictor = find_predictor(device, **target, attention=language.attention)
     estimate = predictor.estimate(
         graph, scope=task.settings.get("scope") or (config and config.scope) or "engine",
         strict=bool(task.settings.get("strict") or (config and config.strict)),
+        language=language,
     )  # fmt: skip
     low, high = estimate.interval_ms
     return Answer(device, estimate.latency_ms, low, high)
@@ -185,7 +197,13 @@ def _model(task: Task) -> tuple[Config | None, Graph]:
     if not task.python:
         _refuse_python(task.model, config)
     chosen = {name: task.settings[name] for name in _MODEL_SETTINGS if name in task.settings}
-    return config, _graph(task.model, stamp, tuple(chosen.items()))
+    return config, _graph(task.model, stamp, tuple(chosen.items()), _language(task, config))
+
+
+def _language(task: Task, config: Config | None) -> Language:
+    said = {name: task.settings[name] for name in LANGUAGE_SETTINGS if name in task.settings}
+    of_file = {name: getattr(config, name) for name in LANGUAGE_SETTINGS} if config else {}
+    return Language(**said) if config is None else Language(**said) | Language(**of_file)
 
 
 def _refuse_python(model: str, config: Config | None) -> None:
@@ -207,22 +225,10 @@ def _config(path: str, stamp: float) -> Config:
 
 
 @functools.lru_cache(maxsize=4)
-def _graph(model: str, stamp: float, settings: tuple[tuple[str, Any], ...]) -> Graph:
+def _graph(
+    model: str, stamp: float, settings: tuple[tuple[str, Any], ...], language: Language
+) -> Graph:
     """Neighbouring rows often differ in the device or the precision alone."""
     from predictor.frontends.load import load_graph
 
-    return load_graph(model, **dict(settings))
-
-
-def find_predictor(device: str, **target: Any) -> Predictor:
-    """The target, loaded once. Errors: as :class:`predictor.pipeline.Predictor`."""
-    path = Path(device)
-    stamp = path.stat().st_mtime if path.is_file() else 0.0
-    return _predictor(device, stamp, tuple(sorted(target.items())))
-
-
-@functools.lru_cache(maxsize=64)
-def _predictor(device: str, stamp: float, target: tuple[tuple[str, Any], ...]) -> Predictor:
-    from predictor.pipeline import Predictor
-
-    return Predictor(device, **dict(target))
+    return load_graph(model, language=language, **dict(settings))

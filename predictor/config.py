@@ -17,11 +17,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from predictor.config_keys import BUDGET, DECODER
 from predictor.errors import ConfigError, suggest
 from predictor.estimate import Budget
 from predictor.graph import DTYPE_BYTES, PRECISIONS, TensorSpec
 from predictor.hardware import LAYOUTS, RUNTIMES
-from predictor.kinds import Bool, Either, Free, Int, List, Number, Text
+from predictor.kinds import Bool, Either, Free, Int, List, Text
+from predictor.language import ATTENTION, LONGEST, PHASES, Language
 from predictor.layer_grammar import Layers, common_schemas, layer_schema
 from predictor.schema import Key, Keys, Report, form, refuse, unique
 from predictor.yamlmarks import MAX_BYTES, Marks, Node, Sequence, Table, from_python, read
@@ -50,6 +52,14 @@ class LayerList:
     outputs: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class DecoderSource:
+    """A decoder language model as the keys that were written; see ``docs/language-models.md``."""
+
+    settings: Mapping[str, Any]
+    name: str = "decoder"
+
+
 Inputs = tuple[tuple[int, ...], ...] | Mapping[str, TensorSpec]
 """Shapes of unnamed inputs, or specs (``shape`` and ``dtype``) of named ones."""
 
@@ -62,7 +72,7 @@ class Config:
     (``marks["model.layers[3].kernel"]`` is (line, column), from 1) and take no part in equality.
     """
 
-    model: str | ModelSource | LayerList
+    model: str | ModelSource | LayerList | DecoderSource
     inputs: Inputs | None = None
     device: str | None = None
     runtime: str | None = None
@@ -73,6 +83,10 @@ class Config:
     resolution: tuple[int, int] | None = None
     power_mode: str | None = None
     scope: str | None = None
+    phase: str | None = None
+    sequence: int | None = None
+    context: int | None = None
+    attention: str | None = None
     budget: Budget = field(default_factory=Budget)
     strict: bool = False
     marks: Marks = field(default_factory=Marks, compare=False, repr=False)
@@ -81,6 +95,11 @@ class Config:
     def file(self) -> str:
         """The file that was read, or an empty text."""
         return self.marks.file
+
+    @property
+    def language(self) -> Language:
+        """Phase, lengths and attention of a language model."""
+        return Language(self.phase, self.sequence, self.context, self.attention)
 
     def error(self, path: str, message: str, kind: type[ConfigError] = ConfigError) -> ConfigError:
         """``file:line:column: path: message``, at the setting or the nearest one around it."""
@@ -97,7 +116,7 @@ class Config:
         elif self.inputs is not None:
             data["inputs"] = [list(shape) for shape in self.inputs]
         for name in ("device", "runtime", "precision", "layout", "software", "batch", "power_mode",
-                     "scope"):  # fmt: skip
+                     "scope", "phase", "sequence", "context", "attention"):  # fmt: skip
             if getattr(self, name) is not None:
                 data[name] = getattr(self, name)
         if self.resolution is not None:
@@ -128,6 +147,10 @@ class _Model:
                       "the factory, python:FILE:FACTORY", required=True),
         "args": Key(Free(), "keyword arguments of the factory"),
     })  # fmt: skip
+    decoder = Keys({
+        "decoder": Key(DECODER, "the numbers of a decoder language model", required=True),
+        "name": Key(Text(), "what the network is called"),
+    })  # fmt: skip
     layers = Keys({
         "layers": Key(Layers(), "the layers, in order", required=True),
         "name": Key(Text(), "what the network is called"),
@@ -142,9 +165,13 @@ class _Model:
             refuse(self, node, path, report)
             return None
         given = {entry.key for entry in node.entries}
-        if "layers" in given and "source" in given:
-            report.add(path, "has both source and layers; keep one.")
+        kinds = [key for key in ("source", "layers", "decoder") if key in given]
+        if len(kinds) > 1:
+            report.add(path, f"has both {kinds[0]} and {kinds[1]}; keep one.")
             return None
+        if kinds == ["decoder"]:
+            found = self.decoder.check(node, path, report) or {}
+            return DecoderSource(found.get("decoder") or {}, found.get("name", "decoder"))
         if "source" in given:
             found = self.source.check(node, path, report) or {}
             args = found.get("args", {})
@@ -160,7 +187,7 @@ class _Model:
         """JSON Schema."""
         source = self.source.schema()
         source["properties"]["args"] = {"type": "object"}
-        return {"oneOf": [self.name.schema(), source, self.layers.schema()]}
+        return {"oneOf": [self.name.schema(), source, self.layers.schema(), self.decoder.schema()]}
 
     def words(self) -> str:
         """English."""
@@ -216,16 +243,6 @@ class _Inputs:
         return "a shape such as [1, 3, 224, 224], a list of shapes, or {name: {shape, dtype}}"
 
 
-_COUNT = Number(suffix=True)
-_BUDGET = Keys({
-    "latency_ms": Key(Number(), "milliseconds a forward pass", aka=("latency", "ms")),
-    "macs": Key(_COUNT, "multiply-accumulates"),
-    "flops": Key(_COUNT, "floating-point operations, 2 x MACs"),
-    "params": Key(_COUNT, "parameters", aka=("parameters",)),
-    "memory_mb": Key(Number(), "megabytes in use while it runs", aka=("memory",)),
-    "model_mb": Key(Number(), "megabytes of weights", aka=("size_mb", "model_size")),
-}, what="a mapping such as {latency_ms: 20, macs: 600M}")  # fmt: skip
-
 _ROOT = Keys({
     "model": Key(_Model(), "what to predict: a name, a path, a factory or layers", required=True,
                  aka=("network", "net", "arch")),
@@ -246,7 +263,13 @@ _ROOT = Keys({
     "power_mode": Key(Text(hint="a power mode such as 15W"), "the board's power mode",
                       aka=("power",)),
     "scope": Key(Text(SCOPES), "what the latency covers"),
-    "budget": Key(_BUDGET, "limits to check the estimate against", aka=("limits",)),
+    "phase": Key(Text(PHASES), "which pass of a language model"),
+    "sequence": Key(Int(1, LONGEST), "tokens of a text input, or of a prompt",
+                    aka=("seq_len", "sequence_length", "tokens")),
+    "context": Key(Int(0, LONGEST), "tokens in the KV cache before the pass",
+                   aka=("context_length", "past")),
+    "attention": Key(Text(tuple(ATTENTION)), "one fused kernel, or several"),
+    "budget": Key(BUDGET, "limits to check the estimate against", aka=("limits",)),
     "strict": Key(Bool(), "make what no model covers an error", False),
 }, hints={
     "layers": ("model", "It belongs under model: write model: {layers: [...]}."),
@@ -319,12 +342,19 @@ def _checked(root: Node, report: Report) -> Config:
     size = values.get("resolution")
     values["resolution"] = (size, size) if isinstance(size, int) else size
     values["budget"] = Budget(**values.get("budget", {}))
-    return Config(**values, marks=report.marks)
+    config = Config(**values, marks=report.marks)
+    try:
+        _ = config.language
+    except ConfigError as error:
+        raise config.error("context" if "context" in given else "phase", str(error)) from None
+    return config
 
 
-def _plain_model(model: str | ModelSource | LayerList) -> Any:
+def _plain_model(model: str | ModelSource | LayerList | DecoderSource) -> Any:
     if isinstance(model, str):
         return model
+    if isinstance(model, DecoderSource):
+        return {"name": model.name, "decoder": dict(model.settings)}
     if isinstance(model, ModelSource):
         return {"source": model.source, "args": dict(model.args)}
     data: dict[str, Any] = {"name": model.name, "layers": _listed(model.layers)}

@@ -93,6 +93,9 @@ class Estimate:
     ``peak_flops`` (FLOP/s) and ``bandwidth`` (bytes/s).
     ``overheads_ms`` are parts that no kernel carries (launch chain, copies, call). ``notes`` state
     what the number covers and what it does not; ``hints`` what the physics would gain from.
+    ``language`` is empty but for a phase of a language model: ``phase``, ``new_tokens`` and
+    ``cached_tokens`` of each sequence, ``kv_cache_mb`` after the pass, ``tokens_per_second`` of the
+    batch, and ``time_to_first_token_ms`` (prefill) or ``time_per_output_token_ms`` (decode).
     """
 
     model: str
@@ -128,6 +131,7 @@ class Estimate:
     notes: tuple[str, ...] = ()
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     roof: Mapping[str, float] = field(default_factory=dict)
+    language: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def sources(self) -> dict[str, float]:
@@ -155,7 +159,7 @@ class Estimate:
         for key in ("kernels", "checks", "warnings", "hints", "notes", "interval_ms"):
             data[key] = list(data[key])
         data["overheads_ms"], data["accuracy"] = dict(self.overheads_ms), dict(self.accuracy)
-        data["roof"] = dict(self.roof)
+        data["roof"], data["language"] = dict(self.roof), dict(self.language)
         return {
             "schema_version": SCHEMA_VERSION, **data,
             "sources": self.sources, "within_budget": self.within_budget,

@@ -14,11 +14,13 @@ from predictor.estimate import Budget, Check, Estimate, KernelEstimate, Tier
 from predictor.frontends.load import Resolution, load_graph
 from predictor.graph import PRECISIONS, Graph
 from predictor.hardware import Device, Target
+from predictor.language import ATTENTION, Language
 from predictor.pause import collector_paused
 
 if TYPE_CHECKING:
     from predictor.config import Config
     from predictor.graph import Kernel
+    from predictor.kernels.rules import FusionRules
     from predictor.latency.costing import Coster, Costs
 
 __all__ = ["Predictor", "check_budget", "load_graph", "predict"]
@@ -46,6 +48,7 @@ class Predictor:
         device: name, alias, or path of a ``device.yaml``, or a :class:`Device`.
         runtime, precision, layout, software: the target; None takes the device's default.
         power_mode: one of the device's power modes; None takes its default.
+        attention: ``eager`` or ``fused``, instead of what the runtime does.
 
     Raises:
         UnknownDevice, ConfigError, ArtifactError: as the names say.
@@ -54,7 +57,7 @@ class Predictor:
     def __init__(
         self, device: str | Path | Device, *, runtime: str | None = None,
         precision: str | None = None, layout: str | None = None, power_mode: str | None = None,
-        software: str | None = None,
+        software: str | None = None, attention: str | None = None,
     ) -> None:  # fmt: skip
         from predictor.device import load_device
         from predictor.latency.costing import Coster
@@ -64,11 +67,16 @@ class Predictor:
         self.device = base.at_power(power_mode)
         self.coster: Coster = Coster(base, self.target).at(self.device)
         bundle = self.coster.bundle
-        self.rules = bundle.rules if bundle else self.target.runtime
+        self.rules: str | FusionRules = bundle.rules if bundle else self.target.runtime
+        if attention is not None:
+            from predictor.kernels.rules import load_rules
+
+            word = ATTENTION[Language(attention=attention).attention or ""]
+            self.rules = replace(load_rules(str(self.rules)), attention=word)
 
     def estimate(
         self, graph: Graph, *, scope: str = "engine", budget: Budget | None = None,
-        strict: bool = False,
+        strict: bool = False, language: Language | None = None,
     ) -> Estimate:  # fmt: skip
         """The latency of ``graph`` on this target, with its provenance.
 
@@ -79,9 +87,14 @@ class Predictor:
         if scope not in SCOPES:
             raise ConfigError(f"unknown scope '{scope}'; use engine (alone) or call (from Python)")
         with collector_paused():
-            return self._estimate(graph, scope, budget, strict)
+            found, cast = self._estimate(graph, scope, budget, strict)
+        if language is None or language.phase is None:
+            return found
+        return replace(found, language=language.figures(cast, found.latency_ms))
 
-    def _estimate(self, graph: Graph, scope: str, budget: Budget | None, strict: bool) -> Estimate:
+    def _estimate(
+        self, graph: Graph, scope: str, budget: Budget | None, strict: bool
+    ) -> tuple[Estimate, Graph]:
         from predictor.kernels.fusion import cast_graph, fuse
         from predictor.latency.costing import renamed
 
@@ -92,7 +105,8 @@ class Predictor:
             self._refuse(graph, costs)
         launches = sum(len(kernel.ops) for kernel in kernels)
         estimate = _assemble(self, graph, costs, renamed(costs.kernels), launches, scope, budget)
-        return replace(estimate, hints=(*estimate.hints, *_tile_hints(self, kernels, estimate)))
+        hints = (*estimate.hints, *_tile_hints(self, kernels, estimate))
+        return replace(estimate, hints=hints), graph
 
     def _refuse(self, graph: Graph, costs: Costs) -> None:
         if costs.uncovered:
@@ -102,13 +116,18 @@ class Predictor:
             )
 
 
-@functools.lru_cache(maxsize=16)
-def _predictor(
-    device: str, runtime: str | None, precision: str | None, layout: str | None,
-    power_mode: str | None, software: str | None, stamp: float,
-) -> Predictor:  # fmt: skip
-    return Predictor(device, runtime=runtime, precision=precision, layout=layout,
-                     power_mode=power_mode, software=software)  # fmt: skip
+@functools.lru_cache(maxsize=64)
+def _predictor(device: str, stamp: float, target: tuple[tuple[str, Any], ...]) -> Predictor:
+    return Predictor(device, **dict(target))
+
+
+def find_predictor(device: str | Path | Device, **target: str | None) -> Predictor:
+    """The target, loaded once a name; a ``device.yaml`` anew when it has changed."""
+    if isinstance(device, Device):
+        return Predictor(device, **target)
+    path = Path(device)
+    stamp = path.stat().st_mtime if path.is_file() else 0.0
+    return _predictor(str(device), stamp, tuple(sorted(target.items())))
 
 
 def predict(
@@ -122,6 +141,10 @@ def predict(
     power_mode: str | None = None,
     layout: str | None = None,
     software: str | None = None,
+    phase: str | None = None,
+    sequence: int | None = None,
+    context: int | None = None,
+    attention: str | None = None,
     inputs: Any = None,
     scope: str | None = None,
     budget: Budget | None = None,
@@ -136,6 +159,9 @@ def predict(
         runtime, precision, layout, power_mode: the target; None takes the device's default.
         software: a version or release, where a device lists several of a runtime and precision.
         batch, resolution: override the model's own (for files and names).
+        phase, sequence, context: ``prefill`` of ``sequence`` tokens or ``decode`` of one after
+            ``context`` cached ones, for language models (names and files).
+        attention: ``eager`` (kernel by kernel) or ``fused``; None is what the runtime does.
         scope: ``engine`` (the network alone) or ``call`` (a call through Python).
         budget: limits to check; ``strict`` makes uncovered kernels an error.
         config: a configuration; arguments given here win over it.
@@ -149,7 +175,9 @@ def predict(
             from predictor.config import load_config
 
             config = load_config(text)
+    language = Language(phase, sequence, context, attention)
     if config is not None:
+        language |= config.language
         device, runtime = device or config.device, runtime or config.runtime
         precision, layout = precision or config.precision, layout or config.layout
         power_mode, scope = power_mode or config.power_mode, scope or config.scope
@@ -158,29 +186,24 @@ def predict(
         strict = config.strict if strict is None else strict
     if device is None:
         raise ConfigError("no device: give one, such as device='jetson'")
-    predictor = _find(device, runtime, precision, layout, power_mode, software)
-    graph = _graph_of(model, inputs, batch, resolution, config)
-    return predictor.estimate(graph, scope=scope or "engine", budget=budget, strict=bool(strict))
-
-
-def _find(
-    device: str | Path | Device, runtime: str | None, precision: str | None, layout: str | None,
-    power_mode: str | None, software: str | None,
-) -> Predictor:  # fmt: skip
-    if isinstance(device, Device):
-        return Predictor(device, runtime=runtime, precision=precision, layout=layout,
-                         power_mode=power_mode, software=software)  # fmt: skip
-    path = Path(device)
-    stamp = path.stat().st_mtime if path.is_file() else 0.0
-    return _predictor(str(device), runtime, precision, layout, power_mode, software, stamp)
+    predictor = find_predictor(
+        device, runtime=runtime, precision=precision, layout=layout, power_mode=power_mode,
+        software=software, attention=language.attention,
+    )  # fmt: skip
+    graph = _graph_of(model, inputs, batch, resolution, config, language)
+    return predictor.estimate(graph, scope=scope or "engine", budget=budget, strict=bool(strict),
+                              language=language)  # fmt: skip
 
 
 def _graph_of(
     model: Any, inputs: Any, batch: int | None, resolution: Resolution | None,
-    config: Config | None,
+    config: Config | None, language: Language,
 ) -> Graph:  # fmt: skip
     if isinstance(model, (str, os.PathLike)):
-        return load_graph(model, batch=batch, resolution=resolution, inputs=inputs, config=config)
+        return load_graph(model, batch=batch, resolution=resolution, inputs=inputs, config=config,
+                          language=language)  # fmt: skip
+    if language.phase is not None or language.sequence is not None:
+        raise ConfigError("phase and sequence are for names and files of language models")
     if isinstance(model, Graph):
         if batch not in (None, model.batch) or resolution is not None or inputs is not None:
             raise ConfigError(

@@ -18,6 +18,17 @@ scope: call
 strict: true
 budget: {latency_ms: 20, macs: 600M, flops: 1.2G, params: 5K, memory_mb: 200, model_mb: 12.5}
 """,
+    "decoder": """
+model:
+  name: mine
+  decoder:
+    {like: gpt2, layers: 2, hidden: 64, heads: 4, kv_heads: 2, head_dim: 16, ffn: 128, vocab: 100,
+     positions: 64, gated: false, tied: true, rotary: false, norm: layer, bias: all, activation: gelu}
+phase: decode
+context: 32
+attention: eager
+""",
+    "prompt": "model: decoder:gpt2\nphase: prefill\nsequence: 16\n",
     "shapes": "model: model.onnx\ninputs: [[1, 3, 8, 8], [1, 4]]\nresolution: [64, 96]\n",
     "named": """
 model: transformers:bert

@@ -14,11 +14,11 @@ PACKAGE = ROOT / "predictor"
 
 FLOORS = {
     "errors": 0, "graph": 0, "estimate": 0, "pause": 0,
-    "yamlmarks": 1, "strict": 1, "tables": 1,
+    "yamlmarks": 1, "strict": 1, "tables": 1, "language": 1,
     "schema": 2, "targets": 2,
     "kinds": 3, "hardware": 3, "operators": 3,
     "device": 4, "layer_types": 4, "builder": 4, "kernels": 4,
-    "layer_grammar": 5,
+    "layer_grammar": 5, "config_keys": 5,
     "config": 6,
     "frontends": 7, "latency": 7, "report": 7,
     "pipeline": 8, "counting": 8, "doctor": 8, "profiling": 8,

@@ -19,7 +19,6 @@ from predictor.batching import (
     TARGET_SETTINGS,
     Answer,
     Task,
-    find_predictor,
     predict_rows,
     task_of,
 )
@@ -30,6 +29,7 @@ from predictor.commands.options import (
     complete_file,
     debug_option,
     given,
+    language_options,
     resolution_help,
     strict_option,
     target_options,
@@ -54,6 +54,7 @@ from predictor.tables import ENCODING, ERRORS, Row, Table, csv_line, free_names,
     help="Go on where FILE of --output ends; rows in it are not predicted again.",
 )  # fmt: skip
 @target_options
+@language_options
 @click.option(
     "--batch", "-b", type=click.IntRange(min=1), metavar="N",
     help=f"{batch_help} For rows whose column 'batch' is empty.",
@@ -85,6 +86,8 @@ def command(
         raise ConfigError(f"--output {output}: that is the table itself; choose another file")
     with open_table(table) as source:
         source.need("model")
+        from predictor.pipeline import find_predictor
+
         for device in devices:  # a mistake here would be every row's
             find_predictor(device, **{k: v for k, v in options.items() if k in TARGET_SETTINGS})
         job = Job(source, devices, options, allow_python)

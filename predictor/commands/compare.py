@@ -16,6 +16,7 @@ from predictor.commands.options import (
     debug_option,
     given,
     json_option,
+    language_options,
     resolution_help,
     strict_option,
     target_options,
@@ -31,6 +32,7 @@ from predictor.report.units import Size
     help="A device; several are compared. [default: each config file's]",
 )  # fmt: skip
 @target_options
+@language_options
 @click.option(
     "--batch", "-b", "batches", type=click.IntRange(min=1), multiple=True, metavar="N",
     help=f"{batch_help} Several are compared.",

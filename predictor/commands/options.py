@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from predictor.graph import PRECISIONS
+from predictor.language import ATTENTION, LONGEST, PHASES
 from predictor.report.units import Size, size_from_text
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -133,6 +134,30 @@ def target_options(command: Command) -> Command:
             "--scope", type=click.Choice(["engine", "call"]),
             help="What the latency covers: the engine alone, or a call through Python. "
             "[default: engine]",
+        ),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def language_options(command: Command) -> Command:
+    """``--phase``, ``--sequence``, ``--context`` and ``--attention``."""
+    for option in reversed((
+        click.option(
+            "--phase", type=click.Choice(PHASES),
+            help="Language models: process a prompt, or make one token from a KV cache.",
+        ),
+        click.option(
+            "--sequence", type=click.IntRange(1, LONGEST), metavar="N",
+            help="Tokens of the prompt, or of a text input. [default: 128]",
+        ),
+        click.option(
+            "--context", type=click.IntRange(0, LONGEST), metavar="N",
+            help="Tokens in the KV cache before the pass. [default: 128 for decode, 0 for prefill]",
+        ),
+        click.option(
+            "--attention", type=click.Choice(tuple(ATTENTION)),
+            help="Attention as one fused kernel, or as several. [default: what the runtime does]",
         ),
     )):  # fmt: skip
         command = option(command)

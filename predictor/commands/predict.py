@@ -18,6 +18,7 @@ from predictor.commands.options import (
     debug_option,
     given,
     json_option,
+    language_options,
     resolution_help,
     strict_option,
     target_options,
@@ -34,6 +35,7 @@ from predictor.estimate import Check, Estimate
     help="A name or alias from 'predict-latency devices', or the path of a device.yaml.",
 )  # fmt: skip
 @target_options
+@language_options
 @click.option("--batch", "-b", type=click.IntRange(min=1), metavar="N", help=batch_help)
 @click.option("--resolution", "-r", type=Resolution(), metavar="PIXELS", help=resolution_help)
 @strict_option

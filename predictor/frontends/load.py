@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from predictor.errors import ConfigError, ModelError, suggest
 from predictor.graph import Graph
+from predictor.language import Language
 
 if TYPE_CHECKING:
     from predictor.config import Config
 
 Resolution = int | tuple[int, int]
-EXAMPLES = "config.yaml, model.onnx, model.pt2, torchvision:resnet50, timm:NAME, ofa:KEY"
+EXAMPLES = (
+    "config.yaml, model.onnx, model.pt2, torchvision:resnet50, timm:NAME, ofa:KEY, decoder:gpt2"
+)
 SUFFIXES = (".yaml", ".yml", ".onnx", ".pt2")
 
 
@@ -25,6 +28,7 @@ def load_graph(
     resolution: Resolution | None = None,
     inputs: Any = None,
     config: Config | None = None,
+    language: Language | None = None,
 ) -> Graph:
     """Read a model from a file or by its name, without its weights.
 
@@ -35,6 +39,7 @@ def load_graph(
         resolution: height and width in pixels of image inputs, or one number for both.
         inputs: shapes, where the source does not bring its own; see :func:`predictor.trace`.
         config: a configuration that was read already (``source`` is then only a label).
+        language: phase, lengths and attention of a language model.
 
     Raises:
         ConfigError: the configuration is wrong, with file:line:column.
@@ -52,19 +57,30 @@ def load_graph(
 
         config = load_config(text)
     if config is not None:
-        return _from_config(config, batch, resolution, inputs)
-    return _from_name(text, batch, resolution, inputs, {})
+        return _from_config(config, batch, resolution, inputs, language or Language())
+    return _from_name(text, batch, resolution, inputs, {}, language or Language())
 
 
 def _from_config(
-    config: Config, batch: int | None, resolution: Resolution | None, inputs: Any
-) -> Graph:
-    from predictor.config import LayerList, ModelSource
+    config: Config, batch: int | None, resolution: Resolution | None, inputs: Any,
+    language: Language,
+) -> Graph:  # fmt: skip
+    from predictor.config import DecoderSource, LayerList, ModelSource
 
+    language = language | config.language
     if isinstance(config.model, LayerList):
         from predictor.frontends.layer_list import graph_of
 
+        _no_phase(config.model.name, language)
         return graph_of(config, batch=batch, resolution=resolution)
+    if isinstance(config.model, DecoderSource):
+        from predictor.frontends.families.decoder import decoder_from, graph
+
+        try:
+            return graph(decoder_from(config.model.settings), name=config.model.name,
+                         batch=batch or config.batch or 1, language=language)  # fmt: skip
+        except ModelError as error:
+            raise config.error("model.decoder", str(error), ModelError) from None
     args: Mapping[str, Any] = {}
     if isinstance(config.model, ModelSource):
         name, args = config.model.source, config.model.args
@@ -77,7 +93,7 @@ def _from_config(
     name = beside(name, here)
     try:
         return _from_name(
-            name, batch or config.batch, resolution or config.resolution, shapes, args
+            name, batch or config.batch, resolution or config.resolution, shapes, args, language
         )
     except ModelError as error:
         if error.line is not None or not config.file:
@@ -99,8 +115,16 @@ def beside(name: str, folder: Path) -> str:
 
 def _from_name(
     name: str, batch: int | None, resolution: Resolution | None, inputs: Any,
-    args: Mapping[str, Any],
+    args: Mapping[str, Any], language: Language,
 ) -> Graph:  # fmt: skip
+    from predictor.frontends.families.decoder import is_decoder, named_graph
+
+    if is_decoder(name):
+        if resolution is not None or inputs is not None or args:
+            raise ModelError(f"{name}: tokens are read here: give batch, sequence, context")
+        return named_graph(name, batch=batch or 1, language=language)
+    if not name.startswith("transformers:"):
+        _no_phase(name, language)
     lower = name.lower()
     if lower.endswith(".onnx"):
         from predictor.frontends.onnx_model import read_onnx
@@ -122,19 +146,29 @@ def _from_name(
 
     if not is_named(name):
         raise ModelError(_no_model(name))
-    return _built(name, batch, resolution, inputs, args)
+    return _built(name, batch, resolution, inputs, args, language)
+
+
+def _no_phase(name: str, language: Language) -> None:
+    if language.phase is not None or language.sequence is not None:
+        raise ModelError(
+            f"{name}: phase, sequence and context are for language models: transformers:TYPE, "
+            "transformers:path/to/config.json, or decoder:KEY"
+        )
 
 
 def _built(
     name: str, batch: int | None, resolution: Resolution | None, inputs: Any,
-    args: Mapping[str, Any],
+    args: Mapping[str, Any], language: Language,
 ) -> Graph:  # fmt: skip
     from dataclasses import replace
 
     from predictor.frontends.torch_module import rebatched, trace
     from predictor.frontends.zoo import build_named
 
-    built = build_named(name, args=args)
+    if inputs is not None and (language.phase or language.sequence):
+        raise ModelError(f"{name}: inputs, or phase and sequence: give one of them")
+    built = build_named(name, args=args, language=language)
     shapes = built.inputs if inputs is None else inputs
     if shapes is None:
         raise ModelError(f"{name}: inputs are needed, such as inputs: [1, 3, 224, 224] in a config")
@@ -208,5 +242,5 @@ def _no_model(name: str) -> str:
     from predictor.frontends.zoo import SOURCES
 
     head, colon, _ = name.partition(":")
-    hint = suggest(head, [*SOURCES, *FAMILIES]) if colon else ""
+    hint = suggest(head, [*SOURCES, *FAMILIES, "decoder"]) if colon else ""
     return f"'{name}' is no model that is known here.{hint} A model is one of: {EXAMPLES}"

@@ -30,6 +30,7 @@ from predictor.frontends.zoo_build import (
 )
 from predictor.frontends.zoo_python import build_python
 from predictor.frontends.zoo_transformers import build_transformers
+from predictor.language import Language
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +51,10 @@ def is_named(name: str) -> bool:
     return ":" in name and (name.partition(":")[0] in SOURCES or is_family(name))
 
 
-def build_named(name: str, *, args: Mapping[str, Any] | None = None, on_meta: bool = True) -> Built:
+def build_named(
+    name: str, *, args: Mapping[str, Any] | None = None, on_meta: bool = True,
+    language: Language | None = None,
+) -> Built:  # fmt: skip
     """Build the model ``name`` without loading weights.
 
     Args:
@@ -59,6 +63,7 @@ def build_named(name: str, *, args: Mapping[str, Any] | None = None, on_meta: bo
         args: keyword arguments of the constructor. Without any, torchvision gives the model that
             its published weights belong to.
         on_meta: try the meta device first. False builds with real, initialised weights.
+        language: phase, lengths and attention of a ``transformers:`` model.
 
     Errors: :class:`ModelError` for a name, file or argument that is wrong, with file and line
     where the user's own code fails; :class:`MissingExtra` with the line that installs a package.
@@ -81,6 +86,8 @@ def build_named(name: str, *, args: Mapping[str, Any] | None = None, on_meta: bo
     with _LOCK, warnings.catch_warnings():
         if source != "python":
             warnings.simplefilter("ignore")
+        if source == "transformers":
+            return build_transformers(name, rest, settings, on_meta, language)
         return _BUILDERS[source](name, rest, settings, on_meta)
 
 
@@ -182,6 +189,5 @@ EXAMPLES = {
 SOURCES = tuple(EXAMPLES)
 """Prefixes besides those of the network families."""
 _BUILDERS: dict[str, Callable[[str, str, dict[str, Any], bool], Built]] = {
-    "torchvision": _torchvision, "timm": _timm, "transformers": build_transformers,
-    "python": build_python, "family": _family,
+    "torchvision": _torchvision, "timm": _timm, "python": build_python, "family": _family,
 }  # fmt: skip

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,25 @@ from predictor.frontends.zoo_build import (
     need,
     offline,
 )
+from predictor.frontends.zoo_language import cached_pass
+from predictor.language import TEXT_LENGTH, Language
 
-TEXT_LENGTH = 128
-"""Tokens of a text input where nobody says."""
 AUDIO_SAMPLES = 16_000
 """Samples of a raw audio input: one second at 16 kHz."""
+_ATTENTION = {"eager": "eager", "fused": "sdpa"}
 
 
-def build_transformers(name: str, rest: str, args: dict[str, Any], on_meta: bool) -> Built:
+def build_transformers(
+    name: str, rest: str, args: dict[str, Any], on_meta: bool, language: Language | None = None
+) -> Built:
     """The base model of a type or of a ``config.json``, without weights.
 
-    Errors: :class:`ModelError` for an unknown type, a damaged file, or a name on a hub.
+    With a phase, the model with its output layer, and a KV cache among the inputs.
+
+    Errors: :class:`ModelError` for an unknown type, a damaged file, a name on a hub, or a phase
+    that the model does not have.
     """
+    language = language or Language()
     need("torch", "transformers", name)
     notes: tuple[str, ...] = ()
     if importlib.util.find_spec("torchvision") is not None:  # vision models import it
@@ -41,13 +48,30 @@ def build_transformers(name: str, rest: str, args: dict[str, Any], on_meta: bool
     try:
         with offline(), constructor(name):
             config = _transformers_config(name, rest, args)
-            module = build_module(
-                lambda: package.AutoModel.from_config(config, trust_remote_code=False), on_meta
-            )
+            make = _maker(name, package, config, language)
+            module = build_module(make, on_meta)
+        if language.phase is not None:
+            module, inputs = cached_pass(name, module, language)
+            return Built(module, inputs, notes + language.notes)
     finally:
         package.logging.set_verbosity(verbosity)
-    inputs, about = _transformers_inputs(module, config)
+    inputs, about = _transformers_inputs(module, config, language)
     return Built(module, inputs, notes + about)
+
+
+def _maker(name: str, package: Any, config: Any, language: Language) -> Callable[[], Any]:
+    """Builds the model: the base, or with a phase the one that scores the next token."""
+    auto = package.AutoModel
+    if language.phase is not None:
+        modeling = importlib.import_module("transformers.models.auto.modeling_auto")
+        if config.model_type not in modeling.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+            raise ModelError(
+                f"{name}: '{config.model_type}' does not make text token by token, so it has no "
+                "prefill and decode; leave out the phase"
+            )
+        auto = package.AutoModelForCausalLM
+    chosen = {"attn_implementation": _ATTENTION[language.attention]} if language.attention else {}
+    return lambda: auto.from_config(config, trust_remote_code=False, **chosen)
 
 
 def _transformers_config(name: str, rest: str, args: dict[str, Any]) -> Any:
@@ -95,11 +119,15 @@ def _json(file: Path) -> dict[str, Any]:
     return content
 
 
-def _transformers_inputs(module: Any, config: Any) -> tuple[Any, tuple[str, ...]]:
+def _transformers_inputs(
+    module: Any, config: Any, language: Language
+) -> tuple[Any, tuple[str, ...]]:
     """Keyword inputs by the module's main input and the sizes in its configuration."""
     parameters = inspect.signature(module.forward).parameters
     main = module.main_input_name
-    tokens = _tokens(config)
+    tokens = _tokens(config, language.sequence)
+    if language.sequence is not None and main != "input_ids":
+        raise ModelError(f"sequence counts tokens, and this model reads {main}; give inputs")
     notes: tuple[str, ...] = ()
     inputs: dict[str, Any] = {}
     if main == "input_ids":
@@ -136,7 +164,9 @@ def _first(config: Any, *words: str) -> Any:
     return None
 
 
-def _tokens(config: Any) -> dict[str, Any]:
+def _tokens(config: Any, sequence: int | None) -> dict[str, Any]:
+    if sequence is not None:
+        return {"shape": [1, sequence], "dtype": "int64"}
     longest = _first(config, "max_position_embeddings", "n_positions")
     known = isinstance(longest, int) and longest > 0  # -1 stands for no limit
     length = min(TEXT_LENGTH, longest) if known else TEXT_LENGTH

@@ -175,7 +175,10 @@ def _answer(estimate: Estimate, style: Style) -> list[str]:
         + style.paint(latency, "bold")
         + f"   90 % interval {span}"
     ]
-    lines += _row("throughput", f"{digits(estimate.throughput_fps)} frames/s", style)
+    if estimate.language:
+        lines += _language(estimate.language, style)
+    else:
+        lines += _row("throughput", f"{digits(estimate.throughput_fps)} frames/s", style)
     shares = [f"{name} {percent(share)}" for name, share in estimate.sources.items() if share > 0]
     if shares:
         lines += _row("sources", ", ".join(shares), style)
@@ -190,6 +193,19 @@ def _answer(estimate: Estimate, style: Style) -> list[str]:
     for i, text in enumerate(accuracy_lines(estimate.accuracy)):
         lines += _row("accuracy" if i == 0 else "", text, style)
     return lines
+
+
+def _language(figures: Mapping[str, Any], style: Style) -> list[str]:
+    """Tokens instead of frames."""
+    new, cached = figures["new_tokens"], figures["cached_tokens"]
+    tokens = f"{new:,} new {'token' if new == 1 else 'tokens'}, {cached:,} in the cache before"
+    lines = _row("phase", f"{figures['phase']}, {tokens}", style)
+    for key, words in (("time_to_first_token_ms", "to the first token"),
+                       ("time_per_output_token_ms", "an output token")):  # fmt: skip
+        if key in figures:
+            rate = f"{digits(figures['tokens_per_second'])} tokens/s"
+            lines += _row("tokens", f"{milliseconds(figures[key])} {words}, {rate}", style)
+    return lines + _row("KV cache", f"{megabytes(figures['kv_cache_mb'])} after the pass", style)
 
 
 def _size(estimate: Estimate, style: Style) -> list[str]:
