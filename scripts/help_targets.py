@@ -31,13 +31,18 @@ _TENTHS: Key = lambda figure: f"networks {zlib.crc32(figure.model.encode()) % 10
 
 @dataclass(frozen=True, slots=True)
 class HelpTarget:
-    """A device of the tables and what ran on it; ``cores`` is the share of its cores."""
+    """A device of the tables and what ran on it.
+
+    ``cores`` is the share of its cores, ``one_space`` that only one search space was timed: what
+    it does with others is then as open as for a datasheet.
+    """
 
     device: str
     target: str
     rules: str
     software: str
     cores: float = 1.0
+    one_space: bool = False
 
 
 _TORCH = "PyTorch, version not stated"
@@ -47,8 +52,10 @@ _TENSORFLOW = "TFLite by way of TensorFlow's graph optimiser"
 TARGETS = (
     *(HelpTarget(device, "eager-fp32", "eager", _TORCH) for device in (
         "gtx-titan-x", "gtx-1080-ti", "titan-xp", "rtx-2080-ti", "titan-rtx", "xeon-silver-4114",
-        "xeon-silver-4210r", "xeon-gold-6226", "xeon-gold-6240",
+        "xeon-silver-4210r",
     )),
+    *(HelpTarget(device, "eager-fp32", "eager", _TORCH, one_space=True)
+      for device in ("xeon-gold-6226", "xeon-gold-6240")),
     *(HelpTarget(device, "eager-fp32", "eager", _PHONE)
       for device in ("galaxy-s7", "galaxy-a50", "essential-phone")),
     HelpTarget("pixel-3", "tflite-fp32", "tflite-1", _TENSORFLOW, 0.25),
@@ -105,7 +112,7 @@ def _collection(target: HelpTarget) -> Collection:
                 units_share=target.cores, host_us=HOST_US)  # fmt: skip
     return Collection(
         f"help {target.device}", _loader(target), (ship,), CITATIONS,
-        protocols=("model", "family"), keys={"model": _TENTHS},
+        protocols=("model",) if target.one_space else ("model", "family"), keys={"model": _TENTHS},
     )  # fmt: skip
 
 

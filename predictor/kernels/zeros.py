@@ -26,27 +26,32 @@ def without_zeros(ops: Sequence[Op], outputs: Sequence[int], mode: str) -> list[
     if mode == "run" or not any(op.attrs.get("zero") for op in ops):
         return list(ops)
     alias: dict[int, int] = {}
-    zeros: set[int] = set()
-    silenced: set[int] = set()
+    zeros: dict[int, int | None] = {}  # the tensor that was multiplied, None for other zeros
+    added: list[tuple[int, int]] = []
     kept: list[Op] = []
     for op in ops:
         ids = tuple(alias.get(tensor, tensor) for tensor in op.input_ids)
-        if op.attrs.get("zero"):
-            silenced.update(set(ids) - zeros)
-            zeros.update(op.output_ids)
-            continue
         live = [tensor for tensor in ids if tensor not in zeros]
-        if not live and ids and (mode == "fold" or _is_sum(op)):
-            zeros.update(op.output_ids)
-        elif len(live) == 1 and len(ids) > 1 and _is_sum(op):
+        if op.attrs.get("zero"):
+            zeros.update(dict.fromkeys(op.output_ids, live[0] if live else None))
+        elif not live and ids and (mode == "fold" or _is_sum(op)):
+            zeros.update(dict.fromkeys(op.output_ids))
+        elif len(live) < len(ids) and _is_sum(op):
             alias[op.output_ids[0]] = live[0]
+            sources = (zeros[tensor] for tensor in ids if tensor in zeros)
+            added += [(source, op.output_ids[0]) for source in sources if source is not None]
         else:
             kept.append(replace(op, input_ids=ids) if ids != op.input_ids else op)
     wanted = {alias.get(tensor, tensor) for tensor in outputs}
     if mode == "absorb":
         read = {tensor for op in kept for tensor in op.input_ids} | wanted
-        wanted |= {t for op in kept if op.kind in _WITH_WEIGHTS for t in op.output_ids
-                   if t in silenced and t not in read}  # fmt: skip
+        made = {t for op in kept if op.kind in _WITH_WEIGHTS for t in op.output_ids}
+        absorbed = (made & set(zeros.values())) - read
+        used = {t for op in ops if not op.attrs.get("zero") for t in op.input_ids} | set(outputs)
+        for source, result in added:  # 0 y goes where only a zero is next: neither is left
+            if source in absorbed and result not in used:
+                absorbed -= {source, alias[result]}
+        wanted |= absorbed
     return _needed(kept, wanted)
 
 

@@ -34,6 +34,9 @@ def edges(rules, *operations):
         # Node 2 leads nowhere. As a sum it is dropped; as one convolution it absorbs the zero.
         ("1113nn", {"1": 3, "3": 1}, {"3": 1}, {"3": 1}),
         ("3n13nn", {"1": 1, "3": 2}, {"3": 1}, {"1": 1, "3": 2}),
+        # ... but not where it only goes into a node that is zero as well.
+        ("3sn3nn", {"3": 2}, {"3": 1}, {"3": 1}),
+        ("3nn3nn", {"3": 2}, {"3": 1}, {"3": 2}),
         # Pooling has no weights to take the zero into.
         ("nps3nn", {"p": 1, "3": 1}, {"3": 1}, {"3": 1}),
         # Node 1 is zero: what reads it is a constant, or runs on zeros.
