@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from predictor.latency.fitting import Fit, FitRow, fit_rows
 from scripts.figures import Figure, Graphs
 from scripts.folds import Key
 
@@ -52,3 +53,5 @@ class Collection:
     headline: tuple[str, ...] = ()
     """Boards whose pooled figures stand for the collection; all, if empty."""
     keys: Mapping[str, Key] = field(default_factory=dict)
+    fit: Callable[[Sequence[FitRow]], Fit] = fit_rows
+    """How rows are fitted, in every fold too; a collection may bring its own prior."""

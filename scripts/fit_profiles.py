@@ -52,11 +52,13 @@ def fit_collection(collection: Collection, public: Path, graphs: Graphs) -> Fitt
     outcomes = {}
     for protocol in collection.protocols:
         outcomes[protocol] = left_out(figures, protocol, scored=collection.scored, layers=layers,
-                                      key=collection.keys.get(protocol))  # fmt: skip
+                                      key=collection.keys.get(protocol),
+                                      fitter=collection.fit)  # fmt: skip
         print(f"  {protocol}: {dict(summary(np.array(outcomes[protocol].errors)))}", flush=True)
     # What totals alone say of single layers is what a kernel's interval must cover.
-    blind = log_errors(final_fit(figures), layers) if layers else np.zeros(0)
-    return Fitted(collection, figures, layers, final_fit(figures, layers), blind, outcomes)
+    blind = log_errors(final_fit(figures, fitter=collection.fit), layers) if layers else np.zeros(0)
+    fit = final_fit(figures, layers, collection.fit)
+    return Fitted(collection, figures, layers, fit, blind, outcomes)
 
 
 def ship(fitted: Fitted, target: Ship, profiles: Path) -> dict[str, Any]:
@@ -75,6 +77,7 @@ def ship(fitted: Fitted, target: Ship, profiles: Path) -> dict[str, Any]:
     # Figures of one core, on a profile of the whole device.
     for name in ("all.compute", "wave"):
         theta[INDEX[name]] += np.log(target.units_share)
+    theta[INDEX["vector"]] -= np.log(target.units_share)
     for name, value in target.overrides:
         theta[INDEX[name]] = np.log(value)
     # A class counts as covered where the generation has figures of it: boards share its shape.

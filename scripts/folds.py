@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from predictor.latency.fitting import Fit, fit_rows
+from predictor.latency.fitting import Fit, FitRow, fit_rows
 from predictor.latency.intervals import conformal_quantile
 from scripts.figures import Figure, log_errors, summary
 
@@ -47,6 +47,7 @@ class Outcome:
 def left_out(
     figures: Sequence[Figure], protocol: str, *, scored: Callable[[Figure], bool] = lambda f: True,
     layers: Sequence[Figure] = (), key: Key | None = None,
+    fitter: Callable[[Sequence[FitRow]], Fit] = fit_rows,
 ) -> Outcome:  # fmt: skip
     """Every group left out once; ``layers`` help fitting where their board is not left out."""
     key = key or PROTOCOLS[protocol]
@@ -56,7 +57,7 @@ def left_out(
         train = [f for f in figures if key(f) != group]
         train += [f for f in layers if key(f) != group]
         test = [f for f in figures if key(f) == group and scored(f)]
-        fit = fit_rows([f.fit for f in train])
+        fit = fitter([f.fit for f in train])
         errors = log_errors(fit, test)
         outcome.figures += test
         outcome.errors += [float(e) for e in errors]
@@ -117,6 +118,9 @@ def _folds(outcome: Outcome, keep: Callable[[Figure], bool]) -> dict[str, Any]:
     return folds
 
 
-def final_fit(figures: Sequence[Figure], layers: Sequence[Figure] = ()) -> Fit:
+def final_fit(
+    figures: Sequence[Figure], layers: Sequence[Figure] = (),
+    fitter: Callable[[Sequence[FitRow]], Fit] = fit_rows,
+) -> Fit:  # fmt: skip
     """The fit that ships: all figures."""
-    return fit_rows([f.fit for f in (*figures, *layers)])
+    return fitter([f.fit for f in (*figures, *layers)])
