@@ -109,9 +109,21 @@ class _Problem:
         self.groups = sorted({group for row in rows for group in row.levels})
         self.free = {g: np.flatnonzero(spreads[g] > 0) for g in self.groups}
         self.spread = {g: spreads[g] for g in self.groups}
+        self.columns = [self._columns(levels) for levels in members]
         self.member = {
             g: np.array([g in row.levels for row in rows], dtype=float) for g in self.groups
         }
+
+    def _columns(self, levels: Sequence[str]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Which unknowns rows of these levels depend on, and the parameter that each is."""
+        count = len(NAMES)
+        starts, at = {}, count
+        for group in self.groups:
+            starts[group] = at
+            at += len(self.free[group])
+        own = [starts[g] + np.arange(len(self.free[g])) for g in dict.fromkeys(levels)]
+        names = [self.free[g] for g in dict.fromkeys(levels)]
+        return np.concatenate([np.arange(count), *own]), np.concatenate([np.arange(count), *names])
 
     def thetas(self, fit: Fit) -> Floats:
         theta = np.tile(fit.common, (len(self.rows), 1))
@@ -191,10 +203,6 @@ def _solve(
     problem: _Problem, fit: Fit, scale: Floats, log_prediction: Floats, jacobian: Floats,
     damping: float, spread: Floats, median: Floats,
 ) -> Floats:  # fmt: skip
-    blocks = [jacobian] + [
-        (jacobian * problem.member[g][:, None])[:, problem.free[g]] for g in problem.groups
-    ]
-    design = np.concatenate(blocks, axis=1) * scale[:, None]
     residual = (problem.target - log_prediction) * scale
     precision = np.concatenate(
         [1 / spread**2] + [1 / problem.spread[g][problem.free[g]] ** 2 for g in problem.groups]
@@ -202,10 +210,15 @@ def _solve(
     offset = np.concatenate(
         [median - fit.common] + [-fit.deviations[g][problem.free[g]] for g in problem.groups]
     )
-    normal = design.T @ design
-    diagonal = np.diag_indices_from(normal)
-    normal[diagonal] += precision * (1 + damping)
-    step = np.linalg.solve(normal, design.T @ residual + precision * offset)
+    normal, right = np.diag(precision * (1 + damping)), precision * offset
+    design = jacobian * scale[:, None]
+    # Rows touch only their own groups: most of the normal matrix stays empty.
+    for (own, *_), (columns, names) in zip(problem.batches, problem.columns, strict=True):
+        mine = design[own]
+        square = mine.T @ mine
+        normal[np.ix_(columns, columns)] += square[np.ix_(names, names)]
+        right[columns] += (mine.T @ residual[own])[names]
+    step = np.linalg.solve(normal, right)
     return np.asarray(step, dtype=np.float64)
 
 
