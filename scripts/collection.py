@@ -55,3 +55,5 @@ class Collection:
     keys: Mapping[str, Key] = field(default_factory=dict)
     fit: Callable[[Sequence[FitRow]], Fit] = fit_rows
     """How rows are fitted, in every fold too; a collection may bring its own prior."""
+    page: str = "accuracy"
+    """Name of the page, and of the file of aggregates, that its accuracy stands in."""

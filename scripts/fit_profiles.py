@@ -149,11 +149,11 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder for traced networks")
     parser.add_argument("--profiles", type=Path, default=shipped_profiles())
     parser.add_argument("--only", action="append", help="a collection; several may be named")
-    parser.add_argument("--aggregates", type=Path, default=Path("docs/accuracy.json"))
+    parser.add_argument("--aggregates", type=Path, default=Path("docs/accuracy.json"),
+                        help="beside it, the other pages' files")  # fmt: skip
     arguments = parser.parse_args()
     cache = arguments.cache or Path(tempfile.gettempdir()) / "latency-predictor-graphs"
     graphs = Graphs(cache)
-    known = json.loads(arguments.aggregates.read_text()) if arguments.aggregates.is_file() else {}
     for collection in COLLECTIONS:
         if arguments.only and collection.name not in arguments.only:
             continue
@@ -161,8 +161,10 @@ def main() -> None:
         for target in collection.ships:
             load_device(target.device)
             ship(fitted, target, arguments.profiles)
+        place = arguments.aggregates.with_stem(collection.page)
+        known = json.loads(place.read_text()) if place.is_file() else {}
         known.update(aggregates([fitted]))
-        arguments.aggregates.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+        place.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

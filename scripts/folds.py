@@ -97,11 +97,22 @@ def card(
         sources = sorted({f.source for f in outcome.figures if keep(f)})
         per_fold = _folds(outcome, keep)
         protocols[name] = {
-            **summary(errors), "sources": sources, "folds": per_fold,
+            **summary(errors), "spearman": rank_correlation(outcome, keep),
+            "sources": sources, "folds": per_fold,
             "baselines": {b: dict(summary(outcome.baseline(b, keep))) for b in outcome.baselines},
         }  # fmt: skip
         quantiles[name] = round(conformal_quantile(list(errors)), 4)
     return protocols, quantiles
+
+
+def rank_correlation(outcome: Outcome, keep: Callable[[Figure], bool]) -> float | None:
+    """Spearman's, of what was predicted with what was measured; None for fewer than 5 figures."""
+    rows = zip(outcome.figures, outcome.errors, strict=True)
+    pairs = [(f.fit.latency_ms, f.fit.latency_ms * float(np.exp(e))) for f, e in rows if keep(f)]
+    if len(pairs) < 5:
+        return None
+    measured, predicted = (np.argsort(np.argsort(side)) for side in zip(*pairs, strict=True))
+    return round(float(np.corrcoef(measured, predicted)[0, 1]), 3)
 
 
 def _folds(outcome: Outcome, keep: Callable[[Figure], bool]) -> dict[str, Any]:
