@@ -28,11 +28,19 @@ ONLY_SMALL_CORES = 1
 """Value of ``powersave`` that binds a run to the small cores, where there are any."""
 
 
+ERAS = {
+    "c": frozenset({"vision_transformer", "FastestDet"}),
+    "b": frozenset({"yolo-fastest-1.1", "yolo-fastestv2", "nanodet_m", "efficientnetv2_b0"}),
+}
+"""Networks that newer versions of the benchmark added, newest first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One row of the table: ``profile`` ran ``model`` on ``cores`` cores (0: a GPU).
 
-    ``run`` tells apart repetitions of one setting.
+    ``run`` tells apart repetitions of one setting; ``era`` is that of ncnn, by the
+    networks that the run's benchmark had.
     """
 
     profile: str
@@ -43,6 +51,7 @@ class Run:
     clock_mhz: float | None
     run: str
     latency_ms: float
+    era: str = ""
 
     @property
     def setting(self) -> str:
@@ -60,7 +69,18 @@ def runs(public: Path) -> tuple[list[Run], Counter[str]]:
             left[f"ncnn: {found}"] += 1
         else:
             kept.append(found)
-    return kept, left
+    had: dict[str, set[str]] = {}
+    for row in kept:
+        had.setdefault(row.run, set()).add(row.model)
+    return [replace(row, era=_era(had[row.run])) for row in kept], left
+
+
+def _era(networks: set[str]) -> str:
+    """``c`` has the networks added last (2022 and later), ``b`` those before, ``a`` neither."""
+    for era, added in ERAS.items():
+        if networks & added:
+            return era
+    return "a"
 
 
 @functools.cache
@@ -139,26 +159,32 @@ def hardware_for(run: Run, device: Device) -> Hardware:
                    vector_flops=hardware.vector_flops * share)  # fmt: skip
 
 
-def levels_of(device: Device, cores: int, precision: str) -> tuple[str, ...]:
-    """Groups of a row from coarse to fine: kind of core, one or many cores, board, setting."""
+def levels_of(
+    device: Device, cores: int, era: str, clock_mhz: float | None = None
+) -> tuple[str, ...]:
+    """Groups of a row, coarse to fine: kind of core, one or many cores, board and era, setting."""
     kind = KINDS[device.generation]
+    clock = f" {clock_mhz:g} MHz" if clock_mhz else ""
+    series = f"series:{device.name}{clock} {era}"
     if not cores:
         card = "" if device.shared_memory else "-card"
-        return (f"gen:{kind}{card}", f"board:{device.name}")
+        return (f"gen:{kind}{card}", series)
     many = "one" if cores == 1 else "many"
-    return (f"gen:{kind}", f"gen:{many}", f"board:{device.name}", f"only:{device.name} x{cores}")
+    return (f"gen:{kind}", f"gen:{many}", series, f"board:{device.name}{clock} {era} x{cores}")
 
 
 def figures(rows: Sequence[Run], kernels: Kernels) -> list[Figure]:
     """Rows as figures; repetitions of a setting share the weight of one."""
-    repeats = Counter((row.setting, row.model, row.precision) for row in rows)
+    repeats = Counter((row.setting, row.era, row.model) for row in rows)
     found = []
     for row in rows:
         device = profile(row.profile)
         features, hardware = kernels.of(row), hardware_for(row, device)
-        weight = 1.0 / np.sqrt(repeats[row.setting, row.model, row.precision])
-        fit = FitRow(features, hardware, row.latency_ms,
-                     levels_of(device, row.cores, row.precision), True, weight)  # fmt: skip
-        found.append(Figure(fit, row.profile, row.model, NETWORKS[row.model].family, row.setting,
-                            float(features.macs.sum()), floor_ms(features, hardware)))  # fmt: skip
+        weight = 1.0 / np.sqrt(repeats[row.setting, row.era, row.model])
+        levels = levels_of(device, row.cores, row.era, row.clock_mhz)
+        fit = FitRow(features, hardware, row.latency_ms, levels, True, weight)
+        found.append(Figure(
+            fit, f"{row.setting} {row.era}", row.model, NETWORKS[row.model].family, "ncnn",
+            float(features.macs.sum()), floor_ms(features, hardware),
+        ))  # fmt: skip
     return found

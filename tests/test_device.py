@@ -74,7 +74,7 @@ BOARD_RATES = {
     ): {"fp32": 32},
     "(ryzen-v1605b|th1520|loongson-3a4000)$": {"fp32": 16},
     (
-        "(muse-pi-pro|jetson-agx-xavier-cpu|uhd-770|uhd-630|i7-11800h-gpu|atom-x5-z8350-gpu)$"
+        "(muse-pi-pro|jetson-agx-xavier-cpu|uhd-770|atom-x5-z8350-gpu)$"
     ): {"fp32": 16, "fp16": 32},
     "(rx-6900-xt|radeon-vega-8|rk3588-gpu)$": {"fp32": 128, "fp16": 256},
     "gtx-1050-ti$": {"fp32": 256},
