@@ -13,7 +13,7 @@ from scripts.help_targets import HELP
 from scripts.layer_figures import layer_figures
 from scripts.ncnn_targets import NCNN
 from scripts.operator_figures import operator_figures
-from scripts.pi_targets import PI
+from scripts.pi_targets import PI, PI_CELLS
 from scripts.public_rows import jetson_rows, layer_rows, neusight_rows, timm_rows
 
 JETSON_CITATIONS = (
@@ -137,4 +137,6 @@ OPERATORS = Collection(
     protocols=("model", "family", "board"),
 )  # fmt: skip
 
-COLLECTIONS: tuple[Collection, ...] = (JETSON, PI, *TIMM, OPERATORS, *HELP, *NCNN)
+COLLECTIONS: tuple[Collection, ...] = (
+    JETSON, PI, PI_CELLS, *TIMM, OPERATORS, *HELP, *NCNN,
+)  # fmt: skip
