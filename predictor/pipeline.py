@@ -100,7 +100,10 @@ class Predictor:
 
         graph = cast_graph(graph, PRECISIONS[self.target.precision])
         kernels = fuse(graph, self.rules)
-        costs = self.coster.cost(kernels)
+        blend, total_ms = self.coster.blend, None
+        if blend is not None:
+            total_ms = blend.total_ms(graph, kernels, self.rules, self.target.precision)
+        costs = self.coster.cost(kernels, total_ms)
         if strict:
             self._refuse(graph, costs)
         launches = sum(len(kernel.ops) for kernel in kernels)
@@ -245,7 +248,7 @@ def _assemble(
 
     device, target, bundle = predictor.device, predictor.target, predictor.coster.bundle
     device_ms = sum(kernel.latency_ms for kernel in kernels)
-    overheads = _overheads(predictor, device_ms, launches, scope)
+    overheads = _overheads(predictor, device_ms, launches, scope, costs.first_wait_ms)
     latency_ms = device_ms + sum(overheads.values())
     if bundle is None:
         log_error = intervals.DATASHEET_LOG_ERROR[device.kind]
@@ -281,18 +284,25 @@ def _assemble(
 
 
 def _overheads(
-    predictor: Predictor, device_ms: float, launches: int, scope: str
-) -> dict[str, float]:
-    """Parts that no kernel carries. Host and device chains overlap: only the excess counts."""
+    predictor: Predictor, device_ms: float, launches: int, scope: str,
+    first_wait_ms: float | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """Parts that no kernel carries. Host and device chains overlap: only the excess counts.
+
+    Where it is known how long a call waits for its first kernel, that is the call's constant, and
+    the chain begins with the second launch.
+    """
     bundle, device, runtime = predictor.coster.bundle, predictor.device, predictor.target.runtime
     parts: dict[str, float] = {}
     if device.kind == "gpu" and runtime in EAGER_HOST_US:
         host_us = (bundle.host_us if bundle else None) or device.host.eager_us_per_op
+        launches -= first_wait_ms is not None
         host_ms = 1e-3 * launches * (host_us or EAGER_HOST_US[runtime])
         both = (host_ms**HOST_POWER + device_ms**HOST_POWER) ** (1 / HOST_POWER)
         parts["launch_chain"] = both - device_ms
     if bundle is not None:
-        parts["call_constant"] = 1e-3 * bundle.parameters.get("call_us", 0.0)
+        constant_ms = 1e-3 * bundle.parameters.get("call_us", 0.0)
+        parts["call_constant"] = constant_ms if first_wait_ms is None else first_wait_ms
     if scope == "call":
         parts["python_call"] = (bundle.call_ms if bundle else None) or CALL_MS
     return parts

@@ -57,6 +57,7 @@ _DAMAGE = (
 
 _TREES = ("feature", "threshold", "left", "right", "value", "roots")
 _WHOLE = ("feature", "left", "right", "roots", "root_class")
+_SIDES = ("root_class", "offset", "wait_us", "kin_watts", "kin_offset", "tiles")
 _LONGEST_NAME = 64
 
 
@@ -119,9 +120,11 @@ class Forest:
     ``left`` and ``right`` are node numbers; a leaf has ``feature`` -1 and holds ``value``.
     ``columns`` names what ``feature`` counts. ``root_class`` says which class of kernels each
     tree answers for; without it, every tree answers for all, and the physics is the fitted
-    model. ``offset`` is the device's own log factor by class; ``wait_us`` what a call timed alone
-    waits for its first launch by class (NaN: unknown). ``generations`` with ``tiles`` (m, n, one
-    row a generation) are the tiles of batched products; one that is not listed takes the last.
+    model. ``offset`` is the device's own log factor by class, NaN where it was not measured: then
+    ``kin_offset`` (one row of all classes a trained device) counts, each device as near as its
+    power limit ``kin_watts`` is. ``wait_us`` is what a call timed alone waits for its first launch
+    by class (NaN: unknown). ``generations`` with ``tiles`` (m, n, one row a generation) are the
+    tiles of batched products; one that is not listed takes the last.
     """
 
     feature: npt.NDArray[np.int32]
@@ -134,6 +137,8 @@ class Forest:
     root_class: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     offset: Floats = field(default_factory=_floats)
     wait_us: Floats = field(default_factory=_floats)
+    kin_watts: Floats = field(default_factory=_floats)
+    kin_offset: Floats = field(default_factory=_floats)
     generations: tuple[str, ...] = ()
     tiles: Floats = field(default_factory=_floats)
 
@@ -150,6 +155,20 @@ class Forest:
         at = self.generations.index(generation) if known else len(self.generations) - 1
         tile_m, tile_n = self.tiles.reshape(-1, 2)[at]
         return Board(watts or USUAL_WATTS, float(tile_m), float(tile_n))
+
+    def offsets(self, watts: float) -> Floats:
+        """Log factor by class of a device with that power limit: its own, else its kin's.
+
+        Clocks under load follow the power limit, so kin count by the ratio of limits.
+        """
+        if not len(self.kin_watts):
+            return np.nan_to_num(self.offset)
+        kin = self.kin_offset.reshape(len(self.kin_watts), -1)
+        near = np.minimum(self.kin_watts, watts) / np.maximum(self.kin_watts, watts)
+        weight = np.where(np.isnan(kin), 0.0, near[:, None])
+        mean = (weight * np.nan_to_num(kin)).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-9)
+        found: Floats = np.where(np.isnan(self.offset), mean, self.offset)
+        return found
 
     def wait_ms(self, cls: int) -> float | None:
         """What a call timed alone waits before a first kernel of that class, milliseconds."""
@@ -178,7 +197,7 @@ class Forest:
         base = _seconds(tiling, some)
         used = Times(*(getattr(times, n)[rows[first]] for n in Times.__slots__))
         matrix = _matrix(self.columns, tiling, used, base)
-        log_factor = self.offset[kinds].copy()
+        log_factor = self.offsets(board.watts)[kinds]
         for kind in np.unique(kinds):
             mine = np.flatnonzero(kinds == kind)
             log_factor[mine] += self._walk(matrix[mine], self.roots[self.root_class == kind])
@@ -238,7 +257,7 @@ class Forest:
         return forest
 
     def _check(self, place: str) -> None:
-        arrays = [getattr(self, n) for n in (*_TREES, "root_class", "offset", "wait_us")]
+        arrays = [getattr(self, n) for n in (*_TREES, *_SIDES)]
         if any(array.ndim != 1 for array in arrays):
             raise ArtifactError(f"{place}: the arrays have the wrong form; reinstall")
         if not set(self.columns) <= set(COLUMNS) or not self.columns:
@@ -264,12 +283,14 @@ class Forest:
         """What stands beside the trees: one class a tree, one figure a class, sensible tiles."""
         if not self.by_class:
             return not len(self.offset) and not len(self.wait_us) and not self.generations
-        wait, tiles = self.wait_us, self.tiles
+        wait, tiles, offsets = self.wait_us, self.tiles, (*self.offset, *self.kin_offset)
         return (
             len(self.root_class) == len(self.roots)
             and bool(((self.root_class >= 0) & (self.root_class < len(CLASSES))).all())
             and len(self.offset) == len(wait) == len(CLASSES)
-            and bool(np.isfinite(self.offset).all() and (np.abs(self.offset) < 10).all())
+            and all(np.isnan(value) or abs(value) < 10 for value in offsets)
+            and len(self.kin_offset) == len(self.kin_watts) * len(CLASSES)
+            and bool(((self.kin_watts > 0) & (self.kin_watts < 1e5)).all())
             and bool((np.isnan(wait) | ((wait >= 0) & (wait < 1e6))).all())
             and tiles.size == 2 * len(self.generations)
             and bool(((tiles >= 1) & (tiles <= 4096)).all())
