@@ -96,6 +96,9 @@ class Estimate:
     ``language`` is empty but for a phase of a language model: ``phase``, ``new_tokens`` and
     ``cached_tokens`` of each sequence, ``kv_cache_mb`` after the pass, ``tokens_per_second`` of the
     batch, and ``time_to_first_token_ms`` (prefill) or ``time_per_output_token_ms`` (decode).
+    ``language`` is empty but for a phase of a language model: ``phase``, ``new_tokens`` and
+    ``cached_tokens`` of each sequence, ``kv_cache_mb`` after the pass, ``tokens_per_second`` of the
+    batch, and ``time_to_first_token_ms`` (prefill) or ``time_per_output_token_ms`` (decode).
     """
 
     model: str

@@ -70,6 +70,12 @@ def _header(title: str, estimate: Estimate) -> str:
     return f'<h1>{_text(title)}</h1>\n<ul class="chips">{items}</ul>\n'
 
 
+def _rate(estimate: Estimate) -> str:
+    if estimate.language:
+        return f"{digits(estimate.language['tokens_per_second'])} tokens/s"
+    return f"{digits(estimate.throughput_fps)} frames/s"
+
+
 def _answer(estimate: Estimate) -> str:
     low, high = estimate.interval_ms
     unit = time_unit(estimate.latency_ms)
@@ -80,7 +86,7 @@ def _answer(estimate: Estimate) -> str:
         f"{milliseconds(estimate.latency_ms, unit)}</div></div>",
         f'<div><div class="soft small">90 % interval</div><div class="second">{span}</div></div>',
         '<div><div class="soft small">throughput</div><div class="second">'
-        f"{digits(estimate.throughput_fps)} frames/s</div></div></div>",
+        f"{_rate(estimate)}</div></div></div>",
     ]
     for check in estimate.checks:
         verdict = "met" if check.met else "over"
