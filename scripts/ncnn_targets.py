@@ -20,8 +20,6 @@ from scripts.ncnn_figures import Kernels, Run, figures, levels_of, runs
 CITATIONS = ("ncnn benchmark tables, Tencent and contributors (BSD-3-Clause)",)
 NOISE = 0.15
 """Runs of one board by two people differ by more than the two of one person do."""
-MOST_CORES = 8
-"""Runs on more cores than this are only fitted where their target ships."""
 ERAS = {"a": "an early version", "b": "a middle version", "c": "a recent version"}
 """Versions of ncnn, by the networks that its benchmark has."""
 BOARD_GROUPS = 8
@@ -65,8 +63,9 @@ def _loader(wanted: Callable[[Run], bool]) -> Callable[[Path, Graphs], Loaded]:
 
 
 def _on_cores(run: Run) -> bool:
-    ships = shipped(SHIPPED_CPUS).get(run.profile, (0, ""))
-    return run.precision != "int8" and 0 < run.cores <= max(MOST_CORES, ships[0])
+    """Runs on one core, and on as many as the board's target stands for."""
+    ships = shipped(SHIPPED_CPUS).get(run.profile, (1, ""))
+    return run.precision != "int8" and run.cores in (1, ships[0])
 
 
 def _on_gpu(run: Run) -> bool:
