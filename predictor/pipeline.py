@@ -14,12 +14,12 @@ from predictor.estimate import Budget, Check, Estimate, KernelEstimate, Tier
 from predictor.frontends.load import Resolution, load_graph
 from predictor.graph import PRECISIONS, Graph
 from predictor.hardware import Device, Target
+from predictor.hints import hints_of, tile_hints
 from predictor.language import ATTENTION, Language
 from predictor.pause import collector_paused
 
 if TYPE_CHECKING:
     from predictor.config import Config
-    from predictor.graph import Kernel
     from predictor.kernels.rules import FusionRules
     from predictor.latency.costing import Coster, Costs
 
@@ -34,10 +34,6 @@ HOST_POWER = 4.0
 """Exponent of the smooth maximum of host chain and device chain; they overlap almost fully."""
 EAGER_HOST_US = {"eager": 8.0, "torch_compile": 5.0}
 """What launching an operator costs a desktop host, microseconds; a profile's own figure wins."""
-TILE_WIDTH = 8
-"""Channels that half-precision tensor cores take at once: NVIDIA, "Deep Learning Performance
-Guide", tensor core requirements."""
-TENSOR_CORE_PRECISIONS = ("fp16", "bf16", "amp", "amp_bf16")
 NOT_INCLUDED = "not included: pre- and post-processing, host copies, first run"
 
 
@@ -67,12 +63,13 @@ class Predictor:
         self.device = base.at_power(power_mode)
         self.coster: Coster = Coster(base, self.target).at(self.device)
         bundle = self.coster.bundle
-        self.rules: str | FusionRules = bundle.rules if bundle else self.target.runtime
+        self.rules_name = bundle.rules if bundle else self.target.runtime
+        self.rules: str | FusionRules = self.rules_name
         if attention is not None:
             from predictor.kernels.rules import load_rules
 
             word = ATTENTION[Language(attention=attention).attention or ""]
-            self.rules = replace(load_rules(str(self.rules)), attention=word)
+            self.rules = replace(load_rules(self.rules_name), attention=word)
 
     def estimate(
         self, graph: Graph, *, scope: str = "engine", budget: Budget | None = None,
@@ -102,13 +99,14 @@ class Predictor:
         kernels = fuse(graph, self.rules)
         blend, total_ms = self.coster.blend, None
         if blend is not None:
-            total_ms = blend.total_ms(graph, kernels, self.rules, self.target.precision)
+            own = kernels if self.rules == self.rules_name else None
+            total_ms = blend.total_ms(graph, own, self.rules_name, self.target.precision)
         costs = self.coster.cost(kernels, total_ms)
         if strict:
             self._refuse(graph, costs)
         launches = sum(len(kernel.ops) for kernel in kernels)
         estimate = _assemble(self, graph, costs, renamed(costs.kernels), launches, scope, budget)
-        hints = (*estimate.hints, *_tile_hints(self, kernels, estimate))
+        hints = (*estimate.hints, *tile_hints(self, kernels, estimate))
         return replace(estimate, hints=hints), graph
 
     def _refuse(self, graph: Graph, costs: Costs) -> None:
@@ -276,7 +274,7 @@ def _assemble(
         peak_share=min(1.0, costs.roofline_ms / latency_ms) if latency_ms else 0.0, scope=scope,
         checks=check_budget(budget, latency_ms, graph, memory_mb, dtype_mb),
         warnings=_warnings(predictor, graph, costs, memory_mb, device_mb),
-        hints=_hints(predictor, kernels, overheads, latency_ms),
+        hints=hints_of(predictor, kernels, overheads, latency_ms),
         notes=_notes(predictor, graph, scope),
         accuracy=dict(bundle.card) if bundle else {},
         roof={"peak_flops": predictor.coster.hardware.peak_flops, "bandwidth": device.bandwidth},
@@ -346,58 +344,6 @@ def _warnings(
             f"needs about {memory_mb:,.0f} MB, the device has {device_mb:,.0f} MB: it will not fit"
         )
     return tuple(found)
-
-
-def _hints(
-    predictor: Predictor, kernels: tuple[KernelEstimate, ...], overheads: dict[str, float],
-    latency_ms: float,
-) -> tuple[str, ...]:  # fmt: skip
-    """What the physics would gain from; at most a few, largest first."""
-    hints = []
-    launch = overheads.get("launch_chain", 0.0)
-    if launch > 0.3 * latency_ms:
-        hints.append(
-            f"{launch / latency_ms:.0%} of the time is the host launching operators: a larger "
-            "batch, or a runtime that fuses (torch_compile, tensorrt), would hide it"
-        )
-    small = sum(k.latency_ms for k in kernels if k.bound == "overhead")
-    if small > 0.5 * latency_ms:
-        hints.append(
-            f"{small / latency_ms:.0%} of the time is in kernels too small to fill the device: "
-            "fewer, wider layers cost less than many narrow ones"
-        )
-    memory = sum(k.latency_ms for k in kernels if k.bound == "memory")
-    if memory > 0.6 * latency_ms and predictor.target.precision == "fp32":
-        hints.append(
-            f"{memory / latency_ms:.0%} of the time waits for memory: fp16 would halve the bytes"
-        )
-    return tuple(hints)
-
-
-def _tile_hints(predictor: Predictor, kernels: list[Kernel], estimate: Estimate) -> tuple[str, ...]:
-    """Widths that tensor cores pad: they work on multiples of 8 half-precision channels."""
-    from predictor.operators import gemm_of
-
-    if not predictor.device.tensor_cores or estimate.precision not in TENSOR_CORE_PRECISIONS:
-        return ()
-    wasted: Counter[int] = Counter()
-    time_ms: dict[int, float] = {}
-    for kernel, cost in zip(kernels, estimate.kernels, strict=True):
-        op = kernel.ops[kernel.anchor]
-        gemm = gemm_of(op)
-        if gemm is None or gemm.batch > 1 or gemm.n % TILE_WIDTH == 0 or gemm.n < TILE_WIDTH:
-            continue
-        wasted[gemm.n] += 1
-        time_ms[gemm.n] = time_ms.get(gemm.n, 0.0) + cost.latency_ms
-    hints = []
-    for width, spent in sorted(time_ms.items(), key=lambda item: -item[1])[:3]:
-        if spent > 0.03 * estimate.latency_ms:
-            padded = -(-width // TILE_WIDTH) * TILE_WIDTH
-            hints.append(
-                f"{wasted[width]} kernels of width {width} ({spent / estimate.latency_ms:.0%} of "
-                f"the time) are padded to {padded} by the tensor cores: {padded} costs the same"
-            )
-    return tuple(hints)
 
 
 def _notes(predictor: Predictor, graph: Graph, scope: str) -> tuple[str, ...]:

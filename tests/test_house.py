@@ -18,11 +18,11 @@ FLOORS = {
     "schema": 2, "targets": 2,
     "kinds": 3, "hardware": 3, "operators": 3,
     "device": 4, "layer_types": 4, "builder": 4, "kernels": 4,
-    "layer_grammar": 5, "config_keys": 5,
+    "layer_grammar": 5, "config_keys": 5, "hints": 5,
     "config": 6,
     "frontends": 7, "latency": 7, "report": 7,
     "pipeline": 8, "counting": 8, "doctor": 8, "profiling": 8,
-    "search": 9, "service": 9, "batching": 9,
+    "search": 9, "service": 9, "batching": 9, "calibration": 9.5,
     "commands": 10,
     "cli": 11, "__init__": 11, "__main__": 11,
 }  # fmt: skip
