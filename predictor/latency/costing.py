@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from predictor.latency.physical import (
 from predictor.latency.siblings import anchored, sibling_bundle
 from predictor.latency.table import LookupTable
 from predictor.latency.tiles import shapes_of
+
+if TYPE_CHECKING:
+    from predictor.latency.transfer import Blend
 
 DEFAULT_L2_MB = {"gpu": 2.0, "cpu": 1.0, "npu": 2.0}
 KERNEL_LOG_ERROR = 0.5
@@ -80,6 +84,11 @@ class Coster:
         if self.bundle and self.bundle.learned:
             data = read_checked(Path(device.folder or ""), self.bundle.learned)
             self.forest = Forest.from_bytes(data, self.bundle.learned)
+        self.blend: Blend | None = None
+        if self.bundle and self.bundle.blend:
+            from predictor.latency.transfer import Blend
+
+            self.blend = Blend.load(self.bundle, device.folder or "")
 
     def at(self, device: Device) -> Coster:
         """The same fit on the device at another power mode."""
@@ -91,8 +100,11 @@ class Coster:
             other.table = None  # measured at the default mode only
         return other
 
-    def cost(self, kernels: Sequence[Kernel]) -> Costs:
-        """Every kernel with its latency in milliseconds, interval, source and bound."""
+    def cost(self, kernels: Sequence[Kernel], total_ms: float | None = None) -> Costs:
+        """Every kernel with its latency in milliseconds, interval, source and bound.
+
+        ``total_ms`` is what all of them take, where a calibration says so: each has its share.
+        """
         features = featurize(kernels)
         times = kernel_times(features, self.hardware, self.theta)
         latency = times.total * 1e3
@@ -113,6 +125,8 @@ class Coster:
             for i, entry in enumerate(self.table.find(kernels)):
                 if entry is not None:
                     latency[i], sources[i] = entry.combined(float(latency[i])), Source.MEASURED
+        if total_ms is not None and latency.sum() > 0:
+            latency = latency * (total_ms / latency.sum())
         floor = roofline_ms(
             features, peak_flops=self.hardware.peak_flops,
             vector_flops=self.hardware.vector_flops, bandwidth=self.hardware.bandwidth,

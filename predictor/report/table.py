@@ -127,7 +127,8 @@ def headline_error(card: Mapping[str, Any]) -> str | None:
     return f"{digits(float(median))} %" if isinstance(median, int | float) else None
 
 
-_LEFT_OUT = {"model": "models", "family": "families", "board": "boards", "source": "sources"}
+_LEFT_OUT = {"model": "models", "family": "families", "board": "boards", "source": "sources",
+             "row": "single measurements"}  # fmt: skip
 
 
 def _protocols(card: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
