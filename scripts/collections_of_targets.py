@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from pathlib import Path
 
+from scripts.aihub_targets import AIHUB
 from scripts.collection import Collection, Loaded, Ship
 from scripts.figures import Graphs, figures_of, jetson_rules
 from scripts.folds import hash_of
@@ -138,5 +139,5 @@ OPERATORS = Collection(
 )  # fmt: skip
 
 COLLECTIONS: tuple[Collection, ...] = (
-    JETSON, PI, PI_CELLS, *TIMM, OPERATORS, *HELP, *NCNN,
+    JETSON, PI, PI_CELLS, *TIMM, OPERATORS, *HELP, *NCNN, *AIHUB,
 )  # fmt: skip

@@ -120,6 +120,11 @@ RATES = {
     "pixel-3": {"fp32": 16},
     "galaxy|essential": {"fp32": 8},
     "eyeriss|zc706": {"fp32": 2, "fp16": 2},
+    # Hexagon NPUs: no clock is published, so it is the one at which units x rate give the TOPS.
+    "snapdragon-8-": {"fp32": 256, "fp16": 12288, "int8": 49152},
+    "snapdragon-x|qcs8550|iq-|sa8": {"fp32": 256, "fp16": 8192, "int8": 32768},
+    "q-6690": {"fp32": 256, "int8": 4096},
+    "rb3": {"fp32": 256, "int8": 8192},
 }  # fmt: skip
 # The H100 papers give fp32 at a higher boost clock than the tensor peaks.
 OTHER_CLOCK = {("h100", "fp32"): 1980, ("h100-pcie", "fp32"): 1755}
@@ -192,7 +197,8 @@ def test_default_targets(shipped):
         elif device.kind == "gpu":
             assert default == ("eager-amp" if device.tensor_cores else "eager-fp32")
         elif device.kind == "npu":
-            assert default == "simulated-fp16"
+            precision = "fp16" if "fp16" in device.peak_tflops else "int8"
+            assert default in (f"simulated-{precision}", f"qnn-{precision}")
         else:  # what there are figures of; nothing was published for the Gold 6130 as a whole
             calibrated = [target.name for target in device.targets if target.tier == "calibrated"]
             assert default in (calibrated or ["torch_compile-fp32", "eager-fp32", "tflite-fp32"])
