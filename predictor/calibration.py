@@ -120,8 +120,8 @@ def _one_precision(found: Measurements, precision: str | None) -> None:
     if precision is None:
         return
     if found.precision not in (None, precision):
-        raise ConfigError(f"precision {precision}, not {found.precision} as above: a target "
-                          "has one precision; calibrate another target with these rows")  # fmt: skip
+        raise ConfigError(f"precision {precision}, not {found.precision} as above: a target has "
+                          "one; calibrate another target with these rows")  # fmt: skip
     found.precision = precision
 
 

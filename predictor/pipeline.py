@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from predictor.config import Config
     from predictor.kernels.rules import FusionRules
     from predictor.latency.costing import Coster, Costs
+    from predictor.latency.transfer import Blend
 
 __all__ = ["Predictor", "check_budget", "load_graph", "predict"]
 
@@ -63,6 +64,11 @@ class Predictor:
         self.device = base.at_power(power_mode)
         self.coster: Coster = Coster(base, self.target).at(self.device)
         bundle = self.coster.bundle
+        self.blend: Blend | None = None
+        if bundle is not None and bundle.blend is not None:
+            from predictor.latency.transfer import Blend
+
+            self.blend = Blend.load(bundle, base.folder or "")
         self.rules_name = bundle.rules if bundle else self.target.runtime
         self.rules: str | FusionRules = self.rules_name
         if attention is not None:
@@ -97,10 +103,10 @@ class Predictor:
 
         graph = cast_graph(graph, PRECISIONS[self.target.precision])
         kernels = fuse(graph, self.rules)
-        blend, total_ms = self.coster.blend, None
-        if blend is not None:
+        total_ms = None
+        if self.blend is not None:
             own = kernels if self.rules == self.rules_name else None
-            total_ms = blend.total_ms(graph, own, self.rules_name, self.target.precision)
+            total_ms = self.blend.total_ms(graph, own, self.rules_name, self.target.precision)
         costs = self.coster.cost(kernels, total_ms)
         if strict:
             self._refuse(graph, costs)

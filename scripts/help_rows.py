@@ -38,7 +38,7 @@ OFA_WIDTH = 1.2
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: latencies (ms) of the networks of a space, ``usable`` where they mean anything."""
+    """One column: latencies (ms) of a space's networks, ``usable`` where they mean anything."""
 
     space: str
     device: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,9 +26,6 @@ from predictor.latency.physical import (
 from predictor.latency.siblings import anchored, sibling_bundle
 from predictor.latency.table import LookupTable
 from predictor.latency.tiles import shapes_of
-
-if TYPE_CHECKING:
-    from predictor.latency.transfer import Blend
 
 DEFAULT_L2_MB = {"gpu": 2.0, "cpu": 1.0, "npu": 2.0}
 KERNEL_LOG_ERROR = 0.5
@@ -84,11 +80,6 @@ class Coster:
         if self.bundle and self.bundle.learned:
             data = read_checked(Path(device.folder or ""), self.bundle.learned)
             self.forest = Forest.from_bytes(data, self.bundle.learned)
-        self.blend: Blend | None = None
-        if self.bundle and self.bundle.blend:
-            from predictor.latency.transfer import Blend
-
-            self.blend = Blend.load(self.bundle, device.folder or "")
 
     def at(self, device: Device) -> Coster:
         """The same fit on the device at another power mode."""

@@ -16,7 +16,8 @@ import numpy as np
 from predictor.errors import ArtifactError
 from predictor.graph import PRECISIONS, Graph, Kernel
 from predictor.kernels.features import CLASSES, Features, Floats, featurize
-from predictor.kernels.fusion import cast_graph, fuse
+from predictor.kernels.fusion import fuse
+from predictor.kernels.lowering import lower
 from predictor.latency.mixture import Fitted, Mixture, Spreads
 from predictor.latency.physical import kernel_times, to_parameters
 from predictor.latency.tiles import shapes_of
@@ -113,6 +114,8 @@ class Source:
             seconds, _ = coster.forest.seconds(features, coster.hardware, times,
                                                shapes_of(kernels), board)  # fmt: skip
             ms = seconds * 1e3
+        if coster.totals is not None:
+            ms = ms * (1e3 * coster.whole(features, times).total_s / ms.sum())
         call = 1e-3 * coster.bundle.parameters.get("call_us", 0.0) if coster.bundle else 0.0
         bounds = [1e3 * part.sum() for part in (times.compute, times.memory, times.launch)]
         by_class = np.bincount(features.cls, ms, minlength=len(CLASSES))
@@ -129,15 +132,15 @@ class Reader:
 
     def fused(self, index: int, rules: str, precision: str) -> tuple[Sequence[Kernel], Features]:
         """Those of one graph."""
-        label = (index, rules, PRECISIONS[precision])
+        label = (index, rules, precision)
         if label not in self._fused:
-            kernels = fuse(cast_graph(self.graphs[index], PRECISIONS[precision]), rules)
+            kernels = fuse(lower(self.graphs[index], precision, rules), rules)
             self._fused[label] = (kernels, featurize(kernels))
         return self._fused[label]
 
     def bring(self, index: int, rules: str, precision: str, kernels: Sequence[Kernel]) -> None:
         """Take kernels of a graph that were fused elsewhere."""
-        self._fused[index, rules, PRECISIONS[precision]] = (kernels, featurize(kernels))
+        self._fused[index, rules, precision] = (kernels, featurize(kernels))
 
     def terms(self, sources: Sequence[Source]) -> tuple[Floats, Floats]:
         """Totals (graphs x sources) and parts (graphs x sources x :data:`PARTS`), milliseconds."""
