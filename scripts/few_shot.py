@@ -195,8 +195,8 @@ def page(found: dict[str, Any]) -> str:
         "`python -m scripts.few_shot --public-data DIR` makes this page.", "",
         f"NAS-Bench-201, {found['cells']:,} cells. Each of six devices is left out with all of its "
         f"columns; the sources are the targets of the other {found['sources']} devices of the "
-        "table, every one fitted on its own device alone (the Raspberry Pi 4 beside other Raspberry "
-        "boards, none of the six). 10 or 20 cells are drawn at "
+        "table, every one fitted on its own device alone (the Raspberry Pi 4 beside other "
+        "Raspberry boards, none of the six). 10 or 20 cells are drawn at "
         f"random ({found['seeds']} seeds, fixed), and all others are predicted by what "
         "`predict-latency calibrate` chooses: the same code. Devices: HELP's unseen ones, or what "
         "the table holds of the same kind. *Best column* is the column of another device that "
