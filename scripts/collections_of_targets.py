@@ -16,6 +16,7 @@ from scripts.ncnn_targets import NCNN
 from scripts.operator_figures import operator_figures
 from scripts.pi_targets import PI, PI_CELLS
 from scripts.public_rows import jetson_rows, layer_rows, neusight_rows, timm_rows
+from scripts.tfnas_targets import TFNAS
 
 JETSON_CITATIONS = (
     "NetsPresso Trainer benchmark tables, Nota Inc. (Apache-2.0)",
@@ -139,5 +140,5 @@ OPERATORS = Collection(
 )  # fmt: skip
 
 COLLECTIONS: tuple[Collection, ...] = (
-    JETSON, PI, PI_CELLS, *TIMM, OPERATORS, *HELP, *NCNN, *AIHUB,
+    JETSON, PI, PI_CELLS, *TIMM, OPERATORS, *HELP, *NCNN, *AIHUB, *TFNAS,
 )  # fmt: skip

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from predictor.device import load_device, shipped_profiles
+from predictor.hardware import LAYOUTS
 from predictor.kernels.features import CLASSES
 from predictor.latency.bundle import Bundle, write_bundle
 from predictor.latency.fitting import Fit
@@ -114,12 +115,16 @@ def _basis(target: Ship, own: Sequence[Figure], siblings_only: bool) -> str:
 
 def _point_at_bundle(path: Path, target: Ship, tier: str) -> None:
     """Rewrite the target's line of ``device.yaml``; the rest of the file stays as it is."""
-    runtime, precision = target.target.split("-")[:2]
+    runtime, precision, *rest = target.target.split("-", 2)
+    release = rest[0] if rest and rest[0] not in LAYOUTS else ""
     pattern = re.compile(
-        rf"^(  - \{{runtime: {runtime}, precision: {precision}(?:, layout: \w+)?)[^}}]*\}}$", re.M
-    )
+        rf"^(  - \{{runtime: {runtime}, precision: {precision}(?:, layout: \w+)?"
+        r"(?:, release: \"[^\"]*\")?)[^}]*\}$", re.M
+    )  # fmt: skip
     text = path.read_text(encoding="utf-8")
-    match = pattern.search(text)
+    wanted = f'release: "{release}"' if release else ""
+    match = next((m for m in pattern.finditer(text)
+                  if (wanted in m[1] if wanted else "release:" not in m[1])), None)  # fmt: skip
     if match is None:
         raise SystemExit(f"{path}: no line for target {target.target}")
     default = ", default: true" if "default: true" in match[0] else ""
