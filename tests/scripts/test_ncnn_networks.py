@@ -34,7 +34,7 @@ def test_parameters_and_operations_as_published(name):
     ],
 )  # fmt: skip
 def test_weights_to_the_last_one(name, weights):
-    """Sums of the layer sizes that the benchmark's own files give, biases not counted."""
+    """Convolutions and inner products without biases, fixed once their layers were checked."""
     built = graph(name, NETWORKS[name].side)
     matrices = [op.weights[0].numel for op in built.ops if op.kind in ("conv", "linear")]
     assert sum(matrices) == weights
