@@ -99,10 +99,12 @@ class Predictor:
         self, graph: Graph, scope: str, budget: Budget | None, strict: bool
     ) -> tuple[Estimate, Graph]:
         from predictor.kernels.fusion import cast_graph, fuse
+        from predictor.kernels.lowering import lower
         from predictor.latency.costing import renamed
 
-        graph = cast_graph(graph, PRECISIONS[self.target.precision])
-        kernels = fuse(graph, self.rules)
+        target = self.target
+        kernels = fuse(lower(graph, target.precision, self.rules, target.layout), self.rules)
+        graph = cast_graph(graph, PRECISIONS[target.precision])
         total_ms = None
         if self.blend is not None:
             own = kernels if self.rules == self.rules_name else None
@@ -258,6 +260,8 @@ def _assemble(
         log_error = intervals.DATASHEET_LOG_ERROR[device.kind]
     else:
         base = intervals.base_log_error(bundle.log_error_90, siblings_only=bundle.siblings_only)
+        if costs.whole is not None and not bundle.siblings_only:
+            base = costs.whole.log_error
         extrapolated = graph.batch < bundle.smallest_batch
         log_error = intervals.widened(base, 1.0 if extrapolated else costs.uncovered_share)
     dtype_mb = graph.model_bytes / 1e6
@@ -281,7 +285,7 @@ def _assemble(
         checks=check_budget(budget, latency_ms, graph, memory_mb, dtype_mb),
         warnings=_warnings(predictor, graph, costs, memory_mb, device_mb),
         hints=hints_of(predictor, kernels, overheads, latency_ms),
-        notes=_notes(predictor, graph, scope),
+        notes=_notes(predictor, graph, scope, costs),
         accuracy=dict(bundle.card) if bundle else {},
         roof={"peak_flops": predictor.coster.hardware.peak_flops, "bandwidth": device.bandwidth},
     )  # fmt: skip
@@ -352,7 +356,7 @@ def _warnings(
     return tuple(found)
 
 
-def _notes(predictor: Predictor, graph: Graph, scope: str) -> tuple[str, ...]:
+def _notes(predictor: Predictor, graph: Graph, scope: str, costs: Costs) -> tuple[str, ...]:
     bundle = predictor.coster.bundle
     covers = "the engine alone" if scope == "engine" else "a call through Python"
     notes = [f"covers {covers}, steady state, batch {graph.batch}", NOT_INCLUDED]
@@ -360,6 +364,9 @@ def _notes(predictor: Predictor, graph: Graph, scope: str) -> tuple[str, ...]:
         notes.append(f"the call's {CALL_MS} ms is an assumption, not fitted for this target")
     if bundle is not None:
         notes.append(bundle.basis)
+    if costs.whole is not None:
+        near = "like a fitted one" if costs.whole.known else "unlike all fitted ones, interval wide"
+        notes.append(f"this network is {near} (distance {costs.whole.distance:.2f})")
     if bundle is not None and predictor.coster.anchors:
         notes.append(f"scaled to {' and '.join(predictor.coster.anchors)}")
     return (*notes, *graph.notes)

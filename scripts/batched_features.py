@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from predictor.graph import PRECISIONS, Graph
+from predictor.graph import Graph
 from predictor.kernels.features import Features, featurize
-from predictor.kernels.fusion import cast_graph, fuse
+from predictor.kernels.fusion import fuse
+from predictor.kernels.lowering import lower
 
 COLUMNS = tuple(f.name for f in fields(Features))
 BATCHES = (2, 3)
@@ -61,7 +62,7 @@ class BatchedFeatures:
             return
         graphs = [self.trace(key, (batch, *image)) for batch in BATCHES]
         for rules, precision in wanted:
-            pair = [featurize(fuse(cast_graph(g, PRECISIONS[precision]), rules)) for g in graphs]
+            pair = [featurize(fuse(lower(g, precision, rules), rules)) for g in graphs]
             arrays = {
                 f"{name}{i}": getattr(f, name) for i, f in enumerate(pair) for name in COLUMNS
             }
@@ -85,5 +86,5 @@ class BatchedFeatures:
         return first, second, params
 
     def _path(self, key: str, image: tuple[int, ...], rules: str, precision: str) -> Path:
-        label = f"{key}|{image}|{rules}|{PRECISIONS[precision]}"
+        label = f"{key}|{image}|{rules}|{precision}"
         return self.cache / f"{hashlib.sha1(label.encode(), usedforsecurity=False).hexdigest()}.npz"

@@ -17,10 +17,11 @@ import numpy as np
 
 from predictor.device import load_device
 from predictor.errors import ModelError
-from predictor.graph import PRECISIONS, Graph, TensorSpec
+from predictor.graph import Graph, TensorSpec
 from predictor.hardware import Device
 from predictor.kernels.features import Features, featurize
-from predictor.kernels.fusion import cast_graph, fuse
+from predictor.kernels.fusion import fuse
+from predictor.kernels.lowering import lower
 from predictor.latency.costing import hardware_of
 from predictor.latency.fitting import Fit, FitRow
 from predictor.latency.physical import INDEX, Hardware, kernel_times
@@ -81,7 +82,7 @@ class Graphs:
         label = (f"{row.model_key}|{row.input_shape}|{row.classes}", rules,
                  f"{row.precision} {row.suppression}")  # fmt: skip
         if label not in self._features:
-            graph = cast_graph(self.graph(row.model_key, row), PRECISIONS[row.precision])
+            graph = lower(self.graph(row.model_key, row), row.precision, rules, row.layout)
             if row.suppression:
                 graph = _with_suppression(graph)
             self._features[label] = featurize(fuse(graph, rules))

@@ -45,7 +45,8 @@ class Features:
     ``m, n, k`` with ``groups`` is the matrix product that the kernel amounts to (1 where it is
     none); ``outputs`` its independent output elements; ``taps`` kernel positions; ``winograd`` 1
     for dense 3x3 convolutions of stride 1; ``launches`` how many operators eager mode launches;
-    ``steps`` how many passes follow one another inside (time steps of an RNN), each a launch.
+    ``steps`` how many passes follow one another inside (time steps of an RNN), each a launch;
+    ``channels_last`` 1 for convolutions whose input has its channels last in memory.
     """
 
     cls: Ints
@@ -64,6 +65,7 @@ class Features:
     winograd: Floats
     launches: Floats
     steps: Floats
+    channels_last: Floats
 
     def __len__(self) -> int:
         return len(self.cls)
@@ -110,9 +112,9 @@ def featurize(kernels: Sequence[Kernel]) -> Features:
     """The columns of ``kernels``, in order."""
     rows = [_row(kernel) for kernel in kernels]
     if not rows:
-        return Features(np.zeros(0, np.int64), *(np.zeros(0) for _ in range(15)))
+        return Features(np.zeros(0, np.int64), *(np.zeros(0) for _ in range(16)))
     table = np.array(rows, dtype=np.float64)
-    return Features(table[:, 0].astype(np.int64), *(table[:, i] for i in range(1, 16)))
+    return Features(table[:, 0].astype(np.int64), *(table[:, i] for i in range(1, 17)))
 
 
 def _row(kernel: Kernel) -> tuple[float, ...]:
@@ -138,5 +140,5 @@ def _row(kernel: Kernel) -> tuple[float, ...]:
     return (
         CLASS_INDEX[class_of(kernel)], macs, flops, kernel.read_bytes, kernel.write_bytes,
         kernel.weight_bytes, m, n, k, groups, op.parallelism, taps, stride, winograd,
-        len(kernel.ops), steps,
+        len(kernel.ops), steps, float(op.attrs.get("channels_last", False)),
     )  # fmt: skip

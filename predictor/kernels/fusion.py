@@ -46,6 +46,10 @@ def fuse(graph: Graph, rules: FusionRules | str) -> list[Kernel]:
         ops = without_zeros(ops, graph.output_ids, rules.zeros)
     if rules.attention == "split":
         ops = [part for op in ops for part in _split_attention(op)]
+    elif rules.attention == "named":
+        # PyTorch's fused kernels take (batch, heads, length, width); any other rank runs unfused.
+        ops = [part for op in ops
+               for part in (_split_attention(op) if _rank(op) != 4 else [op])]  # fmt: skip
     return _Fusion(ops, graph, rules).kernels()
 
 
@@ -215,6 +219,10 @@ def _without_dead(ops: Sequence[Op], outputs: Sequence[int]) -> list[Op]:
             wanted.update(op.input_ids)
             kept.append(op)
     return kept[::-1]
+
+
+def _rank(op: Op) -> int:
+    return len(op.inputs[0].shape) if op.inputs else 0
 
 
 def _split_attention(op: Op) -> list[Op]:

@@ -24,9 +24,12 @@ class FusionRules:
     reads. ``follow`` says per anchor matcher which operators may join the kernel after it, with
     ``limits`` on how often. ``views`` says per view kind whether it is ``free`` or a ``copy``;
     ``concat`` is ``kernel`` (one kernel moves all), ``shared`` (producers write in place, only
-    inputs that have other readers are copied) or ``free``. ``attention`` is ``fused`` or ``split``
-    (three kernels). ``multi_use`` lets a kernel hand out a tensor and go on. ``zeros`` is what
-    becomes of multiplications by zero, see :mod:`predictor.kernels.zeros`.
+    inputs that have other readers are copied) or ``free``. ``attention`` is ``fused`` (chains
+    written by hand too), ``named`` (the framework's own operator only) or ``split`` (three
+    kernels). ``multi_use`` lets a kernel hand out a tensor and go on. ``zeros`` is what becomes of
+    multiplications by zero, see :mod:`predictor.kernels.zeros`. ``layout`` is ``strided`` where
+    operators read tensors as their strides say, and copy where they cannot (see
+    :mod:`predictor.kernels.layout`), or ``free`` where the runtime chooses the order itself.
     """
 
     name: str
@@ -41,6 +44,7 @@ class FusionRules:
     drop: tuple[str, ...] = ()
     decompose: dict[str, tuple[str, ...]] = field(default_factory=dict)
     zeros: str = "run"
+    layout: str = "free"
 
 
 def words(op: Op) -> tuple[str, str]:

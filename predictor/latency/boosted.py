@@ -49,7 +49,7 @@ NO_CLASS = -1
 _MATMUL, _CONV, _NORM = (CLASS_INDEX[name] for name in ("matmul", "conv", "norm"))
 _PLAIN, _MOVER = CLASS_INDEX["elementwise"], [CLASS_INDEX[name] for name in MOVERS]
 
-_DAMAGE = (
+DAMAGE = (
     ValueError, TypeError, KeyError, OSError, EOFError, OverflowError, MemoryError,
     NotImplementedError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
@@ -251,7 +251,7 @@ class Forest:
                     kind = np.int32 if name in _WHOLE else np.float64
                     parts[name] = arrays[name].astype(kind, casting="same_kind")
                 forest = cls(**parts)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise ArtifactError(f"{place}: {error}. The file is damaged; reinstall") from None
         forest._check(place)
         return forest

@@ -26,6 +26,7 @@ from predictor.latency.physical import (
 from predictor.latency.siblings import anchored, sibling_bundle
 from predictor.latency.table import LookupTable
 from predictor.latency.tiles import shapes_of
+from predictor.latency.totals import Answer, Totals
 
 DEFAULT_L2_MB = {"gpu": 2.0, "cpu": 1.0, "npu": 2.0}
 KERNEL_LOG_ERROR = 0.5
@@ -55,6 +56,8 @@ class Costs:
     uncovered_share: float
     first_wait_ms: float | None = None
     """What a call waits before its first kernel starts, where the target's figures say so."""
+    whole: Answer | None = None
+    """What the whole-model experts said, where the target has them."""
 
 
 class Coster:
@@ -80,6 +83,10 @@ class Coster:
         if self.bundle and self.bundle.learned:
             data = read_checked(Path(device.folder or ""), self.bundle.learned)
             self.forest = Forest.from_bytes(data, self.bundle.learned)
+        self.totals: Totals | None = None
+        if self.bundle and self.bundle.totals:
+            data = read_checked(Path(device.folder or ""), self.bundle.totals)
+            self.totals = Totals.from_bytes(data, self.bundle.totals)
 
     def at(self, device: Device) -> Coster:
         """The same fit on the device at another power mode."""
@@ -116,12 +123,13 @@ class Coster:
             for i, entry in enumerate(self.table.find(kernels)):
                 if entry is not None:
                     latency[i], sources[i] = entry.combined(float(latency[i])), Source.MEASURED
+        whole = self.whole(features, times) if self.totals is not None and kernels else None
+        if whole is not None:
+            total_ms = 1e3 * whole.total_s if total_ms is None else total_ms
+            sources = [Source.LEARNED if s is Source.FITTED else s for s in sources]
         if total_ms is not None and latency.sum() > 0:
             latency = latency * (total_ms / latency.sum())
-        floor = roofline_ms(
-            features, peak_flops=self.hardware.peak_flops,
-            vector_flops=self.hardware.vector_flops, bandwidth=self.hardware.bandwidth,
-        )  # fmt: skip
+        floor = self.floor_ms(features)
         rows = tuple(
             self._estimate(kernel, i, features, times, latency, sources, floor)
             for i, kernel in enumerate(kernels)
@@ -130,7 +138,20 @@ class Coster:
         total = float(latency.sum())
         share = float(latency[bare].sum()) / total if bare and total else 0.0
         names = tuple(kernels[i].ops[kernels[i].anchor].kind for i in bare)
-        return Costs(rows, float(floor.sum()), names, share, first_wait_ms)
+        return Costs(rows, float(floor.sum()), names, share, first_wait_ms, whole)
+
+    def floor_ms(self, features: Features) -> Floats:
+        """The roofline of each kernel, milliseconds."""
+        return roofline_ms(
+            features, peak_flops=self.hardware.peak_flops,
+            vector_flops=self.hardware.vector_flops, bandwidth=self.hardware.bandwidth,
+        )  # fmt: skip
+
+    def whole(self, features: Features, times: Times) -> Answer:
+        """What the whole-model experts say of a network; ``self.totals`` must be there."""
+        assert self.totals is not None
+        floor_s = 1e-3 * self.floor_ms(features)
+        return self.totals.answer(features, self.hardware, times, floor_s)
 
     def _estimate(
         self, kernel: Kernel, i: int, features: Features, times: Times, latency: Floats,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from predictor.errors import ArtifactError
-from predictor.graph import PRECISIONS, Graph, Kernel
+from predictor.graph import Graph, Kernel
 from predictor.kernels.features import CLASSES, Features, Floats, featurize
 from predictor.kernels.fusion import fuse
 from predictor.kernels.lowering import lower
