@@ -60,6 +60,12 @@ class _Parts:
         """A copy in memory."""
         return self.b.op("copy", [x], [x.shape], attrs={"fn": "contiguous"})[0]
 
+    def tokens(self, ids: Value, size: Decoder) -> Value:
+        """The table of tokens, which the head shares."""
+        return self.b.op("gather", [ids], [(*ids.shape, size.width)], dtype="float32",
+                         attrs={"fn": "embedding"}, share="tokens",
+                         weights=[("weight", (size.rows, size.width), "parameter")])[0]  # fmt: skip
+
     def unary(self, fn: str, x: Value) -> Value:
         return self.b.elementwise(fn, x)
 
@@ -93,7 +99,7 @@ def _gpt(name: str, size: Decoder) -> Callable[[int, int], Graph]:
         ids = b.input((batch, length), name="input_ids", dtype="int64")
         mask = b.input((1, 1, length, length), name="causal_mask", dtype="bool")
         places = b.input((1, length), name="position_ids", dtype="int64")
-        x = b.add(b.embedding(ids, size.rows, size.width),
+        x = b.add(p.tokens(ids, size),
                   b.embedding(places, size.positions, size.width))  # fmt: skip
         for _ in range(size.layers):
             y = b.linear(b.layer_norm(x), 3 * size.width)
@@ -105,7 +111,7 @@ def _gpt(name: str, size: Decoder) -> Callable[[int, int], Graph]:
             x = b.add(b.linear(p.merged(mixed), size.width), x)
             y = p.gelu_tanh(b.linear(b.layer_norm(x), size.inner))
             x = b.add(x, b.linear(y, size.width))
-        return b.finish(b.linear(b.layer_norm(x), size.rows, bias=False))
+        return b.finish(b.linear(b.layer_norm(x), size.rows, bias=False, share="tokens"))
 
     return build
 
@@ -117,7 +123,7 @@ def _opt(batch: int, length: int) -> Graph:
     ids = b.input((batch, length), name="input_ids", dtype="int64")
     mask = b.input((batch, 1, length, length), name="attention_mask")
     places = b.input((batch, length), name="position_ids", dtype="int64")
-    x = b.add(b.embedding(ids, size.rows, size.width),
+    x = b.add(p.tokens(ids, size),
               b.embedding(places, size.positions, size.width))  # fmt: skip
     for _ in range(size.layers):
         y = b.layer_norm(x)
@@ -129,7 +135,7 @@ def _opt(batch: int, length: int) -> Graph:
         x = b.add(x, b.linear(mixed, size.width))
         y = b.activation(b.linear(b.layer_norm(x), size.inner), "relu")
         x = b.add(x, b.linear(y, size.width))
-    return b.finish(b.linear(b.layer_norm(x), size.rows, bias=False))
+    return b.finish(b.linear(b.layer_norm(x), size.rows, bias=False, share="tokens"))
 
 
 def _bert(batch: int, length: int) -> Graph:
@@ -140,7 +146,7 @@ def _bert(batch: int, length: int) -> Graph:
     kinds = b.input((batch, length), name="token_type_ids", dtype="int64")
     places = b.input((1, length), name="position_ids", dtype="int64")
     mask = b.input((batch, 1, 1, length), name="attention_mask")
-    x = b.add(b.embedding(ids, size.rows, size.width), b.embedding(kinds, 2, size.width))
+    x = b.add(p.tokens(ids, size), b.embedding(kinds, 2, size.width))
     x = b.layer_norm(b.add(x, b.embedding(places, size.positions, size.width)))
     for _ in range(size.layers):
         q, k, v = (b.linear(x, size.width) for _ in range(3))

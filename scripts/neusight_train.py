@@ -41,8 +41,7 @@ SEEN: Mapping[str, tuple[str, ...]] = {
     "elementwise": (*MOVER, "flops_an_output"),
 }  # fmt: skip
 """Columns by class, chosen by leaving out one of the four older devices at a time. None of them
-knows the device but by its ratios: a column that does (the power limit, the balance of compute and
-bandwidth) was worse on left-out devices for every class but linear layers."""
+names the device; the power limit as a column was worse on left-out devices for every class."""
 TREES = {"matmul": 150, "linear": 150, "conv": 200, "norm": 80, "softmax": 80, "elementwise": 100}
 ROUNDS_FOR_OFFSETS, TREES_FOR_OFFSETS = 2, 60
 ROWS_A_DEVICE = 4000

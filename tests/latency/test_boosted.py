@@ -3,14 +3,17 @@
 import io
 import random
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from kernels_for_tests import HARDWARE, features
 
 from predictor.errors import ArtifactError
+from predictor.kernels.features import CLASS_INDEX, CLASSES
 from predictor.latency.boosted import COLUMNS, Forest, columns, from_lightgbm
 from predictor.latency.physical import MEDIAN, kernel_times
+from predictor.latency.tiles import USUAL_WATTS, Board, Shapes
 
 
 def by_hand():
@@ -131,3 +134,62 @@ def test_damaged_bytes():
         except ArtifactError:
             refused += 1
     assert refused > 75
+
+
+def by_class(**changes):
+    """One leaf a class for products and element-wise kernels, of two trained devices."""
+    count, nan = len(CLASSES), float("nan")
+    kin = np.full((2, count), nan)
+    kin[:, CLASS_INDEX["elementwise"]] = [0.2, -0.4]
+    parts = {
+        "roots": np.array([0, 5], np.int32),
+        "root_class": np.array([CLASS_INDEX["linear"], CLASS_INDEX["elementwise"]], np.int32),
+        "columns": ("log_k", "log_l2"), "offset": np.full(count, nan),
+        "wait_us": np.full(count, nan), "kin_watts": np.array([100.0, 200.0]),
+        "kin_offset": kin.ravel(), "generations": ("volta", "ampere"),
+        "tiles": np.array([64.0, 32.0, 128.0, 128.0]),
+    }  # fmt: skip
+    return replace(by_hand(), **{**parts, **changes})
+
+
+def test_a_forest_by_class_comes_back_whole():
+    forest = Forest.from_bytes(by_class().to_bytes())
+    assert forest.columns == ("log_k", "log_l2")
+    assert forest.generations == ("volta", "ampere")
+    np.testing.assert_array_equal(forest.kin_offset, by_class().kin_offset)
+
+
+def test_kin_count_by_the_ratio_of_power_limits():
+    index = CLASS_INDEX["elementwise"]
+    assert by_class().offsets(100.0)[index] == pytest.approx((0.2 - 0.5 * 0.4) / 1.5)
+    own = np.full(len(CLASSES), 0.3)
+    assert by_class(offset=own).offsets(100.0)[index] == pytest.approx(0.3)
+
+
+def test_a_generation_not_listed_takes_the_newest_tile():
+    assert by_class().board(70.0, "volta") == Board(70.0, 64.0, 32.0)
+    assert by_class().board(None, "hopper") == Board(USUAL_WATTS, 128.0, 128.0)
+
+
+def test_only_classes_with_trees_are_answered():
+    f = features("eager")
+    times, shapes = kernel_times(f, HARDWARE, MEDIAN), Shapes.none(len(f))
+    seconds, answered = by_class().seconds(f, HARDWARE, times, shapes, Board())
+    assert answered.any()
+    assert not answered.all()
+    np.testing.assert_array_equal(seconds[~answered], times.total[~answered])
+    assert (seconds > 0).all()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"root_class": np.array([0], np.int32)}, {"root_class": np.array([0, 99], np.int32)},
+        {"offset": np.zeros(2)}, {"offset": np.full(len(CLASSES), 99.0)},
+        {"columns": ("log_k", "colour")}, {"tiles": np.array([64.0])},
+        {"kin_watts": np.array([1.0])}, {"wait_us": np.full(len(CLASSES), -1.0)},
+    ],
+)  # fmt: skip
+def test_forests_by_class_that_do_not_fit_together(changes):
+    with pytest.raises(ArtifactError):
+        Forest.from_bytes(by_class(**changes).to_bytes(), "f.npz")
