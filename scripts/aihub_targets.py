@@ -17,6 +17,7 @@ from scripts.aihub_rows import CITATION, DEVICES
 from scripts.collection import Collection, Loaded, Ship
 from scripts.figures import Figure, Graphs
 
+PAGE = "accuracy-snapdragon"
 FEWEST = 20
 """Figures that a target must have to ship."""
 SOFTWARE = {
@@ -79,6 +80,7 @@ def _collection(precision: str) -> Collection:
             "family": lambda f: f.family,
             "board": device_of,
         },
+        page=PAGE,
     )
 
 

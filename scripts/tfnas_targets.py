@@ -31,6 +31,7 @@ SOFTWARE = "PyTorch 1.1, cuDNN 7.6"
 ONE_OF_SIXTEEN = 1 / 16
 """The Xeon's rows ran one thread on one of its cores."""
 RULES = "eager"
+PAGE = "accuracy-blocks"
 _SHAPE = ("kernel", "mid_channels", "se_channels", "in_channels", "out_channels", "in_h")
 
 
@@ -104,6 +105,7 @@ def _collection(called: str, device: str, target: str, cores: float, basis: str)
         (CITATION,),
         protocols=("model", "family", "kernel", "width"),
         keys={"model": _tenth, "kernel": _kernel, "width": _width},
+        page=PAGE,
     )
 
 
