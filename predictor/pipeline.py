@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from predictor.errors import ConfigError, UncoveredOperator
 from predictor.estimate import Budget, Check, Estimate, KernelEstimate, Tier
 from predictor.frontends.load import Resolution, load_graph
-from predictor.graph import PRECISIONS, Graph
+from predictor.graph import Graph
 from predictor.hardware import Device, Target
 from predictor.hints import hints_of, tile_hints
 from predictor.language import ATTENTION, Language
@@ -20,6 +20,7 @@ from predictor.pause import collector_paused
 
 if TYPE_CHECKING:
     from predictor.config import Config
+    from predictor.kernels.lowering import Prepared
     from predictor.kernels.rules import FusionRules
     from predictor.latency.costing import Coster, Costs
     from predictor.latency.transfer import Blend
@@ -98,23 +99,23 @@ class Predictor:
     def _estimate(
         self, graph: Graph, scope: str, budget: Budget | None, strict: bool
     ) -> tuple[Estimate, Graph]:
-        from predictor.kernels.fusion import cast_graph, fuse
-        from predictor.kernels.lowering import lower
+        from predictor.kernels.lowering import prepare
         from predictor.latency.costing import renamed
 
         target = self.target
-        kernels = fuse(lower(graph, target.precision, self.rules, target.layout), self.rules)
-        graph = cast_graph(graph, PRECISIONS[target.precision])
+        ready = prepare(graph, target.precision, self.rules, target.layout)
+        kernels = ready.kernels
         total_ms = None
         if self.blend is not None:
             own = kernels if self.rules == self.rules_name else None
             total_ms = self.blend.total_ms(graph, own, self.rules_name, self.target.precision)
-        costs = self.coster.cost(kernels, total_ms)
+        graph = ready.stored
+        costs = self.coster.cost(kernels, total_ms, ready.features)
         if strict:
             self._refuse(graph, costs)
         launches = sum(len(kernel.ops) for kernel in kernels)
-        estimate = _assemble(self, graph, costs, renamed(costs.kernels), launches, scope, budget)
-        hints = (*estimate.hints, *tile_hints(self, kernels, estimate))
+        estimate = _assemble(self, ready, costs, renamed(costs.kernels), launches, scope, budget)
+        hints = (*estimate.hints, *tile_hints(self, list(kernels), estimate))
         return replace(estimate, hints=hints), graph
 
     def _refuse(self, graph: Graph, costs: Costs) -> None:
@@ -247,11 +248,12 @@ def check_budget(budget: Budget | None, latency_ms: float, graph: Graph, memory_
 
 
 def _assemble(
-    predictor: Predictor, graph: Graph, costs: Costs, kernels: tuple[KernelEstimate, ...],
+    predictor: Predictor, ready: Prepared, costs: Costs, kernels: tuple[KernelEstimate, ...],
     launches: int, scope: str, budget: Budget | None,
 ) -> Estimate:  # fmt: skip
     from predictor.latency import intervals
 
+    graph = ready.stored
     device, target, bundle = predictor.device, predictor.target, predictor.coster.bundle
     device_ms = sum(kernel.latency_ms for kernel in kernels)
     overheads = _overheads(predictor, device_ms, launches, scope, costs.first_wait_ms)
@@ -265,7 +267,7 @@ def _assemble(
         extrapolated = graph.batch < bundle.smallest_batch
         log_error = intervals.widened(base, 1.0 if extrapolated else costs.uncovered_share)
     dtype_mb = graph.model_bytes / 1e6
-    peak_mb = graph.peak_activation_bytes / 1e6
+    peak_mb = ready.peak_activation_bytes / 1e6
     memory_mb = dtype_mb + peak_mb
     device_mb = device.memory_gb * 1e3
     return Estimate(
@@ -277,7 +279,7 @@ def _assemble(
         throughput_fps=1e3 * graph.batch / latency_ms if latency_ms else 0.0,
         kernels=kernels, overheads_ms=overheads, macs=graph.macs, flops=graph.flops,
         elementwise_flops=graph.elementwise_flops, params=graph.params, model_mb=dtype_mb,
-        memory_access_mb=graph.memory_access_bytes / 1e6,
+        memory_access_mb=ready.memory_access_bytes / 1e6,
         fused_memory_access_mb=sum(kernel.bytes for kernel in kernels) / 1e6,
         peak_activation_mb=peak_mb, memory_needed_mb=memory_mb,
         device_memory_mb=device_mb, fits_memory=memory_mb <= device_mb,

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import random
-from collections import Counter
 from pathlib import Path
 
 from scripts.aihub_targets import AIHUB
 from scripts.collection import Collection, Loaded, Ship
 from scripts.figures import Graphs, figures_of, jetson_rules
-from scripts.folds import hash_of
 from scripts.help_targets import HELP
 from scripts.layer_figures import layer_figures
 from scripts.ncnn_targets import NCNN
-from scripts.operator_figures import operator_figures
 from scripts.pi_targets import PI, PI_CELLS
-from scripts.public_rows import jetson_rows, layer_rows, neusight_rows, timm_rows
+from scripts.public_rows import jetson_rows, layer_rows
 from scripts.tfnas_targets import TFNAS
 
 JETSON_CITATIONS = (
@@ -68,77 +64,8 @@ JETSON = Collection(
     headline=("jetson-nano", "jetson-xavier-nx", "jetson-agx-xavier", *_ORINS),
 )  # fmt: skip
 
-TIMM_CITATIONS = ("timm benchmark tables, R. Wightman, Hugging Face (Apache-2.0)",)
-
-
-def _timm(device: str, file_words: tuple[str, ...], rules: str, sample: int = 260):  # type: ignore[no-untyped-def]
-    def load(public: Path, graphs: Graphs) -> Loaded:
-        rows = [
-            row for row in timm_rows(public)
-            if row.device == device and all(word in row.software for word in file_words)
-            and row.layout == "nchw" and row.precision in ("amp", "fp32")
-        ]  # fmt: skip
-        rows = random.Random(0).sample(rows, min(sample, len(rows)))
-        figures, left = figures_of(rows, graphs, lambda row: rules, single=True)
-        return figures, [], left
-
-    return load
-
-
-def _timm_collection(
-    device: str, words: tuple[str, ...], rules: str, target: str, software: str,
-    smallest_batch: int = 256,
-) -> Collection:  # fmt: skip
-    return Collection(
-        f"timm-{device} {target}",
-        _timm(device, words, rules),
-        (Ship(device, target, rules, (), software, smallest_batch=smallest_batch),),
-        TIMM_CITATIONS,
-        protocols=("model", "family"),
-        keys={"model": lambda f: f"models {hash_of(f.model)}",
-              "family": lambda f: f"families {hash_of(f.family)}"},
-    )  # fmt: skip
-
-
-TIMM = (
-    _timm_collection("rtx-3090", ("2.4.0", "eager"), "eager", "eager-amp",
-                     "PyTorch 2.4.0, CUDA 12.4"),
-    _timm_collection("rtx-4090", ("2.9.1", "eager"), "eager", "eager-amp",
-                     "PyTorch 2.9.1, CUDA 12.8"),
-    _timm_collection("rtx-pro-6000-max-q", ("2.9.1", "eager"), "eager", "eager-amp",
-                     "PyTorch 2.9.1, CUDA 13.0"),
-    _timm_collection("rtx-4090", ("2.9.1", "compile"), "torch_compile", "torch_compile-amp",
-                     "PyTorch 2.9.1, CUDA 12.8"),
-    _timm_collection("i9-10940x", ("2.4.0", "compile"), "torch_compile", "torch_compile-fp32",
-                     "PyTorch 2.4.0", smallest_batch=1),
-)  # fmt: skip
-
-
-def _operators(public: Path, graphs: Graphs) -> Loaded:
-    return operator_figures(neusight_rows(public)), [], Counter[str]()
-
-
-def _operator_target(device: str, generation: str) -> Ship:
-    levels = (f"gen:ops-{generation}", f"board:ops-{device}")
-    # A call timed alone waits for its launch; inside a network launches queue up ahead.
-    return Ship(device, "eager-fp32", "eager", levels, "PyTorch 2.1.0, CUDA 12.1, TF32 off",
-                overrides=(("call_us", 10.0),),
-                basis="fitted on published times of single operators; whole networks were not "
-                "among them")  # fmt: skip
-
-
-OPERATORS = Collection(
-    "operators eager-fp32",
-    _operators,
-    tuple(
-        _operator_target(device, generation)
-        for device, generation in (("p4", "pascal"), ("p100", "pascal"), ("v100", "volta"),
-                                   ("t4", "turing"), ("a100", "ampere"), ("a100-80gb", "ampere"))
-    ),
-    ("NeuSight operator tables, Lee et al., ASPLOS 2025 (MIT)",),
-    protocols=("model", "family", "board"),
-)  # fmt: skip
-
 COLLECTIONS: tuple[Collection, ...] = (
-    JETSON, PI, PI_CELLS, *TIMM, OPERATORS, *HELP, *NCNN, *AIHUB, *TFNAS,
+    JETSON, PI, PI_CELLS, *HELP, *NCNN, *AIHUB, *TFNAS,
 )  # fmt: skip
+"""The timm tables are fitted by :mod:`scripts.timm_fit`, operators by
+:mod:`scripts.neusight_fit`."""

@@ -162,7 +162,7 @@ def ship(
         f"({SOURCE})",
         citations=CITATIONS, software=target.software, smallest_batch=target.smallest_batch,
         card={"protocols": {p: o.card() for p, o in outcomes.items()}, "n": len(rows)},
-        totals=f"{name}-totals.npz",
+        totals=f"{name}-totals.npz", sustained=True,
     )  # fmt: skip
     write_bundle(folder, f"{name}.json", bundle)
     line = Ship(target.device, name, target.runtime, (), target.software)

@@ -16,6 +16,7 @@ from predictor.graph import Graph
 from predictor.hardware import Device
 from predictor.kernels.features import Features
 from predictor.latency.costing import hardware_of
+from predictor.latency.sustained import sustained
 from scripts.batched_features import BatchedFeatures, NotAffine
 from scripts.totals_training import TotalRow
 
@@ -62,10 +63,6 @@ TARGETS = (
                "amp", "PyTorch 2.9.1, CUDA 13.0"),
     TimmTarget("fp32-nchw-pt240-cpu-i9_10940x-dynamo", "i9-10940x", "torch_compile", "fp32",
                "PyTorch 2.4.0", 1),
-    TimmTarget("amp-nchw-pt240-cu124-rtx4090", "rtx-4090", "eager", "amp",
-               "PyTorch 2.4.0, CUDA 12.4", release="2.4.0"),
-    TimmTarget("bf16-nchw-pt291-cu130-pro6000maxq-dynamo", "rtx-pro-6000-max-q", "torch_compile",
-               "bf16", "PyTorch 2.9.1, CUDA 13.0"),
 )  # fmt: skip
 """Those that ship."""
 
@@ -99,7 +96,8 @@ def total_rows(
     device: Device | None = None,
 ) -> tuple[list[TotalRow], Counter[str]]:  # fmt: skip
     """Rows of a table whose network is known to be the one that was measured; and the others."""
-    hardware = hardware_of(device or load_device(target.device), target.precision)
+    device = device or load_device(target.device)
+    hardware = sustained(hardware_of(device, target.precision), device)
     rows, left = [], Counter[str]()
     for record in _records(public, target.file):
         name = record["model"].split(".")[0]

@@ -1,25 +1,90 @@
-"""What a runtime makes of a graph before it fuses: element types, casts, layout copies."""
+"""What a runtime makes of a graph before it fuses, and the kernels that come of it.
+
+Graphs do not change, so what was prepared for one is kept a while: the same network on several
+devices, or asked for again, is lowered, fused and featurized once.
+"""
 
 from __future__ import annotations
 
-from predictor.graph import PRECISIONS, Graph
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from predictor.graph import PRECISIONS, Graph, Kernel
 from predictor.kernels.autocast import autocast
-from predictor.kernels.fusion import cast_graph
+from predictor.kernels.features import Features, featurize
+from predictor.kernels.fusion import cast_graph, fuse
 from predictor.kernels.layout import lay_out
 from predictor.kernels.rules import FusionRules, load_rules
 
+KEPT = 16
+"""Prepared graphs that are kept, the latest used."""
 
-def lower(
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A graph as a target runs it.
+
+    ``stored`` is the graph with its floats in the target's element type (what memory it needs);
+    ``kernels`` are what the runtime launches, ``features`` their numbers.
+    """
+
+    graph: Graph
+    stored: Graph
+    kernels: Sequence[Kernel]
+    features: Features
+    peak_activation_bytes: int
+    memory_access_bytes: int
+
+
+_kept: OrderedDict[tuple[int, str, str, str], Prepared] = OrderedDict()
+_lock = threading.Lock()
+
+
+def prepare(
     graph: Graph, precision: str, rules: FusionRules | str, layout: str = "nchw"
-) -> Graph:
+) -> Prepared:
+    """Lower, fuse and featurize ``graph``, or find what was made of it before.
+
+    ``rules`` is a runtime's name, or rules of one's own (those are not kept).
+    """
+    if not isinstance(rules, str):
+        return _made(graph, precision, rules, layout)
+    key = (id(graph), precision, rules, layout)
+    with _lock:
+        found = _kept.get(key)
+        if found is not None:  # the entry holds its graph, so the number is still its own
+            _kept.move_to_end(key)
+            return found
+    made = _made(graph, precision, load_rules(rules), layout)
+    with _lock:
+        _kept[key] = made
+        while len(_kept) > KEPT:
+            _kept.popitem(last=False)
+    return made
+
+
+def _made(graph: Graph, precision: str, rules: FusionRules, layout: str) -> Prepared:
+    stored = cast_graph(graph, PRECISIONS[precision])
+    kernels = fuse(_lowered(graph, stored, precision, rules, layout), rules)
+    return Prepared(graph, stored, kernels, featurize(kernels), stored.peak_activation_bytes,
+                    stored.memory_access_bytes)  # fmt: skip
+
+
+def _lowered(graph: Graph, stored: Graph, precision: str, rules: FusionRules, layout: str) -> Graph:
+    mixed = precision.startswith("amp")
+    lowered = autocast(graph, PRECISIONS[precision]) if mixed else stored
+    if rules.layout != "strided":
+        return lowered
+    return lay_out(lowered, images_channels_last=layout == "nhwc")
+
+
+def lower(graph: Graph, precision: str, rules: FusionRules | str, layout: str = "nchw") -> Graph:
     """``graph`` in the element types of ``precision``, as the runtime of ``rules`` lays it out.
 
     ``layout`` is the order of images where the runtime leaves it to the caller.
     """
-    dtype = PRECISIONS[precision]
-    mixed = precision.startswith("amp")
-    graph = autocast(graph, dtype) if mixed else cast_graph(graph, dtype)
     rules = load_rules(rules) if isinstance(rules, str) else rules
-    if rules.layout != "strided":
-        return graph
-    return lay_out(graph, images_channels_last=layout == "nhwc")
+    stored = cast_graph(graph, PRECISIONS[precision])
+    return _lowered(graph, stored, precision, rules, layout)

@@ -13,6 +13,7 @@ import io
 import struct
 import zipfile
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -233,8 +234,10 @@ class Forest:
         return buffer.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes, place: str = "forest.npz") -> Forest:
-        """Inverse of :meth:`to_bytes`.
+    def from_bytes(
+        cls, data: bytes, place: str = "forest.npz", known: Collection[str] = COLUMNS
+    ) -> Forest:
+        """Inverse of :meth:`to_bytes`; ``known`` are the columns that there are.
 
         Raises:
             ArtifactError: the file is damaged, or its trees do not end.
@@ -253,14 +256,14 @@ class Forest:
                 forest = cls(**parts)
         except DAMAGE as error:
             raise ArtifactError(f"{place}: {error}. The file is damaged; reinstall") from None
-        forest._check(place)
+        forest._check(place, known)
         return forest
 
-    def _check(self, place: str) -> None:
+    def _check(self, place: str, known: Collection[str]) -> None:
         arrays = [getattr(self, n) for n in (*_TREES, *_SIDES)]
         if any(array.ndim != 1 for array in arrays):
             raise ArtifactError(f"{place}: the arrays have the wrong form; reinstall")
-        if not set(self.columns) <= set(COLUMNS) or not self.columns:
+        if not set(self.columns) <= set(known) or not self.columns:
             raise ArtifactError(f"{place}: its columns are not those of this version; reinstall")
         count = len(self.feature)
         whole = all(len(getattr(self, n)) == count for n in _TREES[1:5])

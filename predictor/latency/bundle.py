@@ -35,7 +35,8 @@ class Bundle:
     ``smallest_batch`` is where the figures begin: launches hardly count in large batches, so
     smaller ones are extrapolated. ``learned`` and ``totals`` name files with forests over kernels
     and over whole models, ``table`` one with measured kernels, all in the device's folder;
-    ``blend`` describes the other targets that a calibrated one is mixed from.
+    ``blend`` describes the other targets that a calibrated one is mixed from; ``sustained`` says
+    that clocks under the power limit were taken in the fit, not the boost clock.
     """
 
     target: str
@@ -55,6 +56,7 @@ class Bundle:
     smallest_batch: int = 1
     totals: str | None = None
     blend: Mapping[str, Any] | None = None
+    sustained: bool = False
 
 
 def load_bundle(device: Device, target: Target) -> Bundle | None:
@@ -65,14 +67,18 @@ def load_bundle(device: Device, target: Target) -> Bundle | None:
     """
     if target.bundle is None:
         return None
-    data = _json(read_checked(_folder(device), target.bundle), target.bundle)
+    return read_bundle(_folder(device), target.bundle)
+
+
+def read_bundle(folder: Path, name: str) -> Bundle:
+    """The bundle in the file ``name`` of a folder with a manifest. Raises as above."""
+    data = _json(read_checked(folder, name), name)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         version = data.get("format") if isinstance(data, dict) else None
         raise ArtifactError(
-            f"{target.bundle}: format {version}, this version reads {FORMAT}; reinstall, "
-            "or fit it anew"
+            f"{name}: format {version}, this version reads {FORMAT}; reinstall, or fit it anew"
         )
-    return _checked({k: v for k, v in data.items() if k != "format"}, target.bundle)
+    return _checked({k: v for k, v in data.items() if k != "format"}, name)
 
 
 def load_card(device: Device, target: Target) -> dict[str, Any] | None:
@@ -134,7 +140,7 @@ def read_checked(folder: Path, name: str) -> bytes:
 
 def verify_all() -> list[str]:
     """What is wrong with the files of all devices, a line each; empty if nothing is."""
-    from predictor.device import devices
+    from predictor.device import devices, shipped_profiles
 
     problems = []
     for device in devices():
@@ -143,6 +149,13 @@ def verify_all() -> list[str]:
                 load_bundle(device, target)
             except ArtifactError as error:
                 problems.append(f"{device.name} {target.name}: {error}")
+    shared = shipped_profiles() / "shared"
+    for path in sorted(shared.glob("*.json")):
+        try:
+            if path.name != MANIFEST:
+                read_bundle(shared, path.name)
+        except ArtifactError as error:
+            problems.append(f"shared {path.stem}: {error}")
     return problems
 
 
@@ -205,10 +218,9 @@ def _checked(data: Mapping[str, Any], place: str) -> Bundle:
             raise wrong(f"{key} must be a list of texts")
     if not isinstance(data.get("blend") or {}, dict):
         raise wrong("blend must be a mapping")
-    if not isinstance(data.get("card") or {}, dict) or not isinstance(
-        data.get("siblings_only", False), bool
-    ):
-        raise wrong("card must be a mapping, siblings_only true or false")
+    flags = [data.get(key, False) for key in ("siblings_only", "sustained")]
+    if not isinstance(data.get("card") or {}, dict) or not all(isinstance(f, bool) for f in flags):
+        raise wrong("card must be a mapping, siblings_only and sustained true or false")
     if set(data["parameters"]) - set(INDEX):
         raise wrong(f"unknown parameter {sorted(set(data['parameters']) - set(INDEX))[0]}")
     if set(data["classes"]) - set(CLASSES):

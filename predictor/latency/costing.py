@@ -23,7 +23,9 @@ from predictor.latency.physical import (
     kernel_times,
     to_vector,
 )
+from predictor.latency.shared import shared_bundle
 from predictor.latency.siblings import anchored, sibling_bundle
+from predictor.latency.sustained import sustained
 from predictor.latency.table import LookupTable
 from predictor.latency.tiles import shapes_of
 from predictor.latency.totals import Answer, Totals
@@ -68,7 +70,10 @@ class Coster:
         self.bundle: Bundle | None = load_bundle(device, target)
         own = self.bundle is not None
         self.bundle = self.bundle or sibling_bundle(device, target)
-        self.hardware = hardware_of(device, target.precision)
+        home = Path(device.folder or "")
+        if self.bundle is None and (found := shared_bundle(device, target)) is not None:
+            self.bundle, home = found
+        self.hardware = self._hardware(device)
         self.theta: Floats = to_vector(self.bundle.parameters) if self.bundle else MEDIAN
         self.covered = frozenset(self.bundle.classes if self.bundle else ())
         self.anchors: tuple[str, ...] = ()
@@ -78,14 +83,14 @@ class Coster:
         self.table: LookupTable | None = None
         self.forest: Forest | None = None
         if self.bundle and self.bundle.table:
-            text = read_checked(Path(device.folder or ""), self.bundle.table).decode()
+            text = read_checked(home, self.bundle.table).decode()
             self.table = LookupTable.from_csv(text, self.bundle.table)
         if self.bundle and self.bundle.learned:
-            data = read_checked(Path(device.folder or ""), self.bundle.learned)
+            data = read_checked(home, self.bundle.learned)
             self.forest = Forest.from_bytes(data, self.bundle.learned)
         self.totals: Totals | None = None
         if self.bundle and self.bundle.totals:
-            data = read_checked(Path(device.folder or ""), self.bundle.totals)
+            data = read_checked(home, self.bundle.totals)
             self.totals = Totals.from_bytes(data, self.bundle.totals)
 
     def at(self, device: Device) -> Coster:
@@ -93,17 +98,28 @@ class Coster:
         other = object.__new__(Coster)
         other.__dict__.update(self.__dict__)
         other.device = device
-        other.hardware = hardware_of(device, self.target.precision)
+        other.hardware = self._hardware(device)
         if device != self.device:
             other.table = None  # measured at the default mode only
         return other
 
-    def cost(self, kernels: Sequence[Kernel], total_ms: float | None = None) -> Costs:
+    def _hardware(self, device: Device) -> Hardware:
+        """Peaks at the clock that holds, where the fit took that or there is none."""
+        hardware = hardware_of(device, self.target.precision)
+        measured = device.measured is not None and device.measured.matmul_tflops
+        if (self.bundle is None or self.bundle.sustained) and not measured:
+            return sustained(hardware, device)
+        return hardware
+
+    def cost(
+        self, kernels: Sequence[Kernel], total_ms: float | None = None,
+        features: Features | None = None,
+    ) -> Costs:  # fmt: skip
         """Every kernel with its latency in milliseconds, interval, source and bound.
 
         ``total_ms`` is what all of them take, where a calibration says so: each has its share.
         """
-        features = featurize(kernels)
+        features = featurize(kernels) if features is None else features
         times = kernel_times(features, self.hardware, self.theta)
         latency = times.total * 1e3
         known = [CLASSES[c] in self.covered and kernel_known(kernel)

@@ -53,8 +53,8 @@ def describe(
     total, floor = float(times.total.sum()), float(floor_s.sum())
     macs, moved = float(f.macs.sum()), float(f.bytes.sum())
     weight = times.total / max(total, _TINY)
-    matrix = f.macs > 0
-    gemm = np.where(matrix, f.macs, 0.0) / max(macs, _TINY)
+    matrix = (f.macs > 0).astype(np.float64)
+    gemm = matrix * f.macs / max(macs, _TINY)
     parts = times.compute.sum() + times.memory.sum() + times.launch.sum() + _TINY
     head = [
         np.log10(total / floor), np.log10(total), np.log10(floor), np.log10(len(f)),
@@ -119,8 +119,7 @@ def linear_columns(features: Features, hardware: Hardware) -> Floats:
     side = np.select([f.cls == CLASSES.index("depthwise"), f.cls < 4], [2, 0], 1)
 
     def by_class(values: Floats, upto: int = parts) -> Floats:
-        total: Floats = np.bincount(f.cls, values, minlength=count)[:upto]
-        return total
+        return np.bincount(f.cls, values, minlength=count)[:upto].astype(np.float64)
 
     return np.concatenate([
         by_class(work * ~few), by_class(moved, count), by_class(weights * ~few),
@@ -212,7 +211,8 @@ class Totals:
         """
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                forest = Forest.from_bytes(arrays["forest"].astype(np.uint8).tobytes(), place)
+                stored = arrays["forest"].astype(np.uint8).tobytes()
+                forest = Forest.from_bytes(stored, place, NAMES)
                 floats = {name: arrays[name].astype(np.float64, casting="same_kind")
                           for name in _STORED}  # fmt: skip
         except DAMAGE as error:
