@@ -13,6 +13,7 @@ from pathlib import Path
 
 from predictor.device import load_device
 from scripts.aihub_figures import RULES, aihub_figures, board_of, levels_of
+from scripts.aihub_fit import chosen_fit
 from scripts.aihub_rows import CITATION, DEVICES
 from scripts.collection import Collection, Loaded, Ship
 from scripts.figures import Figure, Graphs
@@ -80,6 +81,7 @@ def _collection(precision: str) -> Collection:
             "family": lambda f: f.family,
             "board": device_of,
         },
+        fit=chosen_fit,
         page=PAGE,
     )
 

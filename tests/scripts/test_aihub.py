@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,12 @@ import pytest
 from predictor.builder import GraphBuilder
 from predictor.device import load_device
 from predictor.frontends.torch_module import trace
+from predictor.kernels.features import featurize
 from predictor.kernels.fusion import fuse
+from predictor.latency.costing import hardware_of
+from predictor.latency.fitting import FitRow
+from predictor.latency.physical import MEDIAN, kernel_times
+from scripts.aihub_fit import chosen_fit
 from scripts.aihub_rows import DEVICES, FILE, aihub_rows
 from scripts.aihub_targets import AIHUB
 from scripts.networks.aihub_catalogue import NETWORKS, NOT_REBUILT, SAME, build
@@ -85,3 +92,27 @@ def test_concatenations_cost_nothing_on_the_npu() -> None:
     joined = b.op("concat", [first, second], [(1, 16, 16, 16)])[0]
     kernels = fuse(b.finish(b.conv(joined, 8, (1, 1))), "qnn")
     assert [kernel.kind for kernel in kernels] == ["conv"] * 3
+
+
+def test_pages_are_written_from_the_aggregates() -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "scripts.write_accuracy_aihub", "--check"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_odd_figure_hardly_bends_the_chosen_fit() -> None:
+    hardware = hardware_of(load_device("qcs8550"), "fp16")
+    rows = []
+    for i, wide in enumerate((64, 96, 128, 192, 256, 384)):
+        b = GraphBuilder("one")
+        features = featurize(
+            fuse(b.finish(b.conv(b.input((1, wide, 56, 56)), wide, 3, padding=1)), "qnn")
+        )
+        truth = 1e3 * float(kernel_times(features, hardware, MEDIAN).total.sum())
+        odd = 30.0 if i == 2 else 1.0
+        rows.append(FitRow(features, hardware, odd * truth, ("gen:npu-qnn-fp16",), whole=False))
+    theta = chosen_fit(rows).theta(("gen:npu-qnn-fp16",))
+    straight = rows[4]
+    said = 1e3 * float(kernel_times(straight.features, hardware, theta).total.sum())
+    assert said == pytest.approx(straight.latency_ms, rel=0.15)
