@@ -168,8 +168,15 @@ def base_source(base: str, runtime: str | None, precision: str | None,
     return source if facts is None else source.on(facts)
 
 
-def all_sources(warn: Callable[[str], None]) -> list[Source]:
-    """Every target with figures of its own; a damaged one is left out with a warning."""
+def all_sources(
+    warn: Callable[[str], None], facts: Device | None = None, runtime: str | None = None,
+    precision: str | None = None,
+) -> list[Source]:  # fmt: skip
+    """Every target with figures of its own; a damaged one is left out with a warning.
+
+    With ``facts`` also what is known of such a device without any figure (its kind's shared fit, a
+    sibling's), and targets of its runtime and precision on its hardware.
+    """
     from predictor.device import devices
     from predictor.latency.transfer import Source
 
@@ -185,7 +192,22 @@ def all_sources(warn: Callable[[str], None]) -> list[Source]:
                 continue
             if source.has_own_figures:
                 found.append(source)
-    return found
+    return found if facts is None else [*found, *_on_facts(found, facts, runtime, precision)]
+
+
+def _on_facts(
+    found: Sequence[Source], facts: Device, runtime: str | None, precision: str | None
+) -> list[Source]:
+    from predictor.latency.transfer import Source
+
+    target = facts.target(runtime, precision)
+    own = Source.of(facts, target)
+    moved = [
+        source.on(facts) for source in found
+        if source.device.kind == facts.kind and source.target.runtime == target.runtime
+        and source.target.precision == target.precision
+    ]  # fmt: skip
+    return [own, *moved] if own.coster.bundle is not None else moved
 
 
 # --- calibrating ---------------------------------------------------------------------------------

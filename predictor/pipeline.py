@@ -263,7 +263,7 @@ def _assemble(
     else:
         base = intervals.base_log_error(bundle.log_error_90, siblings_only=bundle.siblings_only)
         if costs.whole is not None and not bundle.siblings_only:
-            base = costs.whole.log_error
+            base = max(costs.whole.log_error, bundle.log_error_90.get("source", 0.0))
         extrapolated = graph.batch < bundle.smallest_batch
         log_error = intervals.widened(base, 1.0 if extrapolated else costs.uncovered_share)
     dtype_mb = graph.model_bytes / 1e6

@@ -8,6 +8,7 @@ from scripts.aihub_targets import AIHUB
 from scripts.collection import Collection, Loaded, Ship
 from scripts.figures import Graphs, figures_of, jetson_rules
 from scripts.help_targets import HELP
+from scripts.jetson_fit import boosted_fit
 from scripts.layer_figures import layer_figures
 from scripts.ncnn_targets import NCNN
 from scripts.pi_targets import PI, PI_CELLS
@@ -62,6 +63,7 @@ JETSON = Collection(
     ),
     JETSON_CITATIONS,
     headline=("jetson-nano", "jetson-xavier-nx", "jetson-agx-xavier", *_ORINS),
+    fit=boosted_fit,
 )  # fmt: skip
 
 COLLECTIONS: tuple[Collection, ...] = (

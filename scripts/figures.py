@@ -195,7 +195,8 @@ def predicted_ms(fit: Fit, figure: Figure) -> float:
     seconds = kernel_times(row.features, row.hardware, theta).total.sum()
     if row.whole:
         seconds += 1e-6 * np.exp(theta[INDEX["call_us"]])
-    return float(seconds) * 1e3
+    correction = getattr(fit, "correction", None)  # a fit may know what its sum misses
+    return float(seconds) * 1e3 * (float(np.exp(correction(row))) if correction else 1.0)
 
 
 def log_errors(fit: Fit, figures: Sequence[Figure]) -> np.ndarray:

@@ -13,7 +13,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import numpy as np
 from predictor.device import load_device, shipped_profiles
 from predictor.hardware import LAYOUTS
 from predictor.kernels.features import CLASSES
-from predictor.latency.bundle import Bundle, write_bundle
+from predictor.latency.bundle import Bundle, write_bundle, write_checked
 from predictor.latency.fitting import Fit
 from predictor.latency.intervals import conformal_quantile
 from predictor.latency.physical import INDEX, to_parameters
@@ -97,6 +97,11 @@ def ship(fitted: Fitted, target: Ship, profiles: Path) -> dict[str, Any]:
         software=target.software, card=contents, smallest_batch=target.smallest_batch,
     )  # fmt: skip
     folder = profiles / target.device
+    make_totals = getattr(fitted.fit, "totals", None)
+    if make_totals is not None and own:
+        name = f"{target.target}-totals.npz"
+        write_checked(folder, name, make_totals(quantiles["family"]).to_bytes())
+        bundle = replace(bundle, totals=name)
     write_bundle(folder, f"{target.target}.json", bundle)
     _point_at_bundle(folder / "device.yaml", target, "datasheet" if siblings_only else "calibrated")
     return contents

@@ -105,7 +105,7 @@ def command(
         if base is not None:
             sources = [calibration.base_source(base, runtime, precision, device)]
         else:
-            sources = calibration.all_sources(notes.append)
+            sources = calibration.all_sources(notes.append, device, runtime, precision)
         found = calibration.calibrate(rows, sources, runtime=runtime, precision=precision)
         written = calibration.write_target(found, name, device, runtime, precision)
         next_ones = calibration.suggestions(found, suggest)

@@ -73,6 +73,8 @@ class Coster:
         home = Path(device.folder or "")
         if self.bundle is None and (found := shared_bundle(device, target)) is not None:
             self.bundle, home = found
+        self.home = home
+        """Where the files that the bundle names lie."""
         self.hardware = self._hardware(device)
         self.theta: Floats = to_vector(self.bundle.parameters) if self.bundle else MEDIAN
         self.covered = frozenset(self.bundle.classes if self.bundle else ())

@@ -154,7 +154,8 @@ class Totals:
     ``weights`` belong to :func:`linear_columns`. ``forest`` says the mean correction of the three
     experts. ``center``, ``scale`` and ``reference`` (fitted networks x descriptors) make the
     distance; ``trust`` is the forest's share beyond ``threshold``; ``widths`` the interval's
-    half-width between the distances ``edges``.
+    half-width between the distances ``edges``. ``mix`` is what the linear, physical and roofline
+    expert each say in the mean that the forest corrects; without weights the linear one is silent.
     """
 
     weights: Floats
@@ -166,16 +167,18 @@ class Totals:
     trust: float
     edges: Floats
     widths: Floats
+    mix: tuple[float, float, float] = (1 / 3, 1 / 3, 1 / 3)
 
     def answer(
         self, features: Features, hardware: Hardware, times: Times, floor_s: Floats
     ) -> Answer:
         """Seconds of the whole network, and how far it is from what was fitted."""
-        linear_s = self.linear_s(features, hardware)
+        whole_s = float(times.total.sum())
+        linear_s = self.linear_s(features, hardware) if self.weights.any() else whole_s
         row = describe(features, hardware, times, floor_s, linear_s)
-        physical, floor = np.log(times.total.sum()), np.log(floor_s.sum())
-        plain = (np.log(linear_s) + physical) / 2
-        learned = (np.log(linear_s) + physical + floor) / 3 + self.forest.predict(row[None])[0]
+        said = np.log([linear_s, whole_s, floor_s.sum()])
+        plain = (said[0] + said[1]) / 2
+        learned = said @ np.array(self.mix) + self.forest.predict(row[None])[0]
         distance = self.distance(row)
         known = distance <= self.threshold
         share = 1.0 if known else self.trust
@@ -198,7 +201,7 @@ class Totals:
         np.savez_compressed(
             buffer, forest=np.frombuffer(self.forest.to_bytes(), np.uint8), weights=self.weights,
             center=self.center, scale=self.scale, reference=self.reference.astype(np.float16),
-            numbers=np.array([self.threshold, self.trust]), edges=self.edges, widths=self.widths,
+            numbers=np.array([self.threshold, self.trust, *self.mix]), edges=self.edges, widths=self.widths,
         )  # fmt: skip
         return buffer.getvalue()
 
@@ -222,7 +225,7 @@ class Totals:
             forest.columns == NAMES
             and all(floats[n].shape == (len(NAMES),) for n in ("center", "scale"))
             and floats["reference"].ndim == 2 and floats["reference"].shape[1] == len(NAMES)
-            and len(floats["reference"]) > 0 and numbers.shape == (2,)
+            and len(floats["reference"]) > 0 and numbers.shape == (5,)
             and floats["weights"].shape == (LINEAR_COUNT,)
             and floats["widths"].shape == (len(floats["edges"]) + 1,)
             and all(bool(np.isfinite(v).all()) for v in (*floats.values(), numbers))
@@ -230,7 +233,9 @@ class Totals:
         )  # fmt: skip
         if not fits:
             raise ArtifactError(f"{place}: the arrays do not fit together; reinstall")
-        return cls(forest=forest, threshold=float(numbers[0]), trust=float(numbers[1]), **floats)
+        threshold, trust, *mix = map(float, numbers)
+        return cls(forest=forest, threshold=threshold, trust=trust, mix=(mix[0], mix[1], mix[2]),
+                   **floats)  # fmt: skip
 
 
 FURTHEST = 8.0

@@ -65,8 +65,8 @@ class Source:
         """
         from predictor.latency.costing import Coster
 
-        return cls(f"{device.name} {target.name}", Coster(device, target), device, target,
-                   device.folder or "")  # fmt: skip
+        coster = Coster(device, target)
+        return cls(f"{device.name} {target.name}", coster, device, target, str(coster.home))
 
     @property
     def is_mixture(self) -> bool:
