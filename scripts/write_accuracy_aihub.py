@@ -40,7 +40,8 @@ is on figures that were never fitted, everything is refitted inside each fold, n
 out* every network of a family on all of them, *devices out* all rows of a device. Baselines are
 FLOPs and the plain roofline times a constant of the target's other rows (of all targets, for
 devices left out), on the same folds. One physical model is fitted for each precision, all devices
-and runtimes together.
+and runtimes together; how firmly its prior holds is chosen inside every fold, on networks left out
+of that fold's rows.
 """
 NOTES = """## What to know
 
