@@ -129,7 +129,7 @@ def page(data: Mapping[str, Any]) -> str:
         parts.append(_targets(data[name]["boards"]) + "\n")
     parts.append("## Two runtimes, one network, one device\n\nLarger over smaller, less one, in "
                  "percent: how far one set of figures can stand for another.\n")  # fmt: skip
-    rows = [(what, str(v["n"]), _pair(v)) for what, v in data.get(APART, {}).items()]
+    rows = [(what, str(v["n"]), _pair(v)) for what, v in sorted(data.get(APART, {}).items())]
     parts.append(_table(("pair", "n", "median / mean"), rows) + "\n")
     return "\n".join([*parts, NOTES])
 
