@@ -1,8 +1,8 @@
 """The Jetson fit: physical parameters by board, then one forest for what all of them miss.
 
 The forest sees a network's descriptors and predicts log(measured / physical model). It is trained
-on the whole networks of all boards together, after every physical fit anew. Four settings of it were
-looked at on left-out networks and families (100 to 200 trees of 7 to 15 leaves, 60 of 4): all
+on the whole networks of all boards together, after every physical fit anew. Four settings of it
+were looked at on left-out networks and families (100 to 200 trees of 7 to 15 leaves, 60 of 4): all
 improved both, by 0.5 to 1.2 and 0.9 to 1.6 points of the median.
 """
 

@@ -21,7 +21,8 @@ TITLES = {
     "timm-rtx-4090 eager-amp": "RTX 4090, PyTorch 2.9.1 eager, amp, large batches",
     "timm-rtx-4090 torch_compile-amp": "RTX 4090, PyTorch 2.9.1 torch.compile, amp, large batches",
     "timm-rtx-pro-6000-max-q eager-amp": "RTX PRO 6000 Max-Q, PyTorch 2.9.1 eager, amp",
-    "operators eager-fp32": "Data-centre GPUs, PyTorch 2.1.0 eager fp32: operators timed alone",
+    "timm-rtx-pro-6000-max-q torch_compile-amp": "RTX PRO 6000 Max-Q, PyTorch 2.9.1 torch.compile",
+    "raspberry-pi-5 tflite-fp32": "Raspberry Pi 5, TFLite fp32, one thread: cells of NAS-Bench-201",
     "timm-i9-10940x torch_compile-fp32": "Core i9-10940X, PyTorch 2.4.0 torch.compile, fp32",
 }
 INTRO = """# Accuracy
@@ -37,8 +38,11 @@ Public figures are not exact either: two sources for one Jetson board differ by 
 the power mode, the clocks, the version of TensorRT and the way of timing differ. That is the noise
 floor of *sources left out*.
 
-`python -m scripts.fit_profiles --public-data DIR` makes all figures and profiles anew;
-`python -m scripts.write_accuracy` writes this page.
+`python -m scripts.fit_profiles --public-data DIR` and, for the timm tables, `python -m
+scripts.timm_fit` make all figures and profiles anew; `python -m scripts.write_accuracy` writes this
+page. Other pages: [all targets](targets.md), [operators and language models](accuracy-operators.md),
+[unseen GPUs](accuracy-unseen-gpus.md), [a few measurements](accuracy-few-shot.md),
+[ncnn](accuracy-ncnn.md), [Snapdragon](accuracy-snapdragon.md), [TF-NAS](accuracy-blocks.md).
 """
 NOTES = """## What to know
 
@@ -53,7 +57,12 @@ NOTES = """## What to know
 - The trtutils rows named "AGX Orin 32GB" are read as the developer kit of 2022 (32 GB, 16 SMs at
   1.3 GHz): as the 32GB module (14 SMs at 930 MHz) they would reach a larger share of the peak than
   any other Orin, as the developer kit the same share.
-- The 90 % interval of a target is the 90 % quantile of its left-out errors (families or sources,
+- On the timm tables a *model* fold holds a fifth of the networks, a *family* fold a tenth of the
+  families; the interval there goes by the distance to the nearest fitted network, and covers 90 % of
+  the rows of left-out families with widths from the other folds. Figures of two versions of
+  PyTorch on one machine differ by 7.7 % in the mean on the Core i9 (n = 1312) and 3.7 % on the RTX
+  4090 (n = 1338) after one factor: that is the floor there.
+- The 90 % interval of another target is the 90 % quantile of its left-out errors (families or sources,
   whichever is wider; boards, for a board without figures), widened by kernels without any figure.
 """
 

@@ -91,10 +91,10 @@ def command(
     It is kept in your own folder and found by its name afterwards. Rows that cannot count are
     named; the others do.
     """
-    from predictor import calibration
+    from predictor import calibrated, calibration
     from predictor.device import load_device
 
-    name = calibration.free_name(name, force=force)
+    name = calibrated.free_name(name, force=force)
     device = load_device(facts) if facts else None
     notes: list[str] = []
     with progress(f"calibrating {name}"):
@@ -107,7 +107,7 @@ def command(
         else:
             sources = calibration.all_sources(notes.append, device, runtime, precision)
         found = calibration.calibrate(rows, sources, runtime=runtime, precision=precision)
-        written = calibration.write_target(found, name, device, runtime, precision)
+        written = calibrated.write_target(found, name, device, runtime, precision)
         next_ones = calibration.suggestions(found, suggest)
     warn([*notes, *rows.remarks, *(f"this row does not count: {text}" for text in rows.faults)])
     if as_json:

@@ -201,7 +201,8 @@ class Totals:
         np.savez_compressed(
             buffer, forest=np.frombuffer(self.forest.to_bytes(), np.uint8), weights=self.weights,
             center=self.center, scale=self.scale, reference=self.reference.astype(np.float16),
-            numbers=np.array([self.threshold, self.trust, *self.mix]), edges=self.edges, widths=self.widths,
+            numbers=np.array([self.threshold, self.trust, *self.mix]), edges=self.edges,
+            widths=self.widths,
         )  # fmt: skip
         return buffer.getvalue()
 

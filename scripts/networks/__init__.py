@@ -34,6 +34,9 @@ def keys() -> list[str]:
 
 
 def _timm(key: str) -> Factory:
+    from predictor.frontends.zoo_build import import_torchvision
+
+    import_torchvision()  # timm imports it, also beside a torch that it was not built for
     import timm
 
     name = key.removeprefix("timm:")

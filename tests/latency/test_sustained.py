@@ -17,8 +17,8 @@ def test_reference_cards_hold_their_clock():
 
 def test_share_by_hand():
     card = dataclasses.replace(load_device("rtx-4090"), power_limit_w=225.0)
-    full = 1.15 * 128 * 2.52
-    assert sustained_share(card) == pytest.approx((225 * 0.82 / full) ** (1 / EXPONENT))
+    left = 225 - 0.05 * 1008 - 0.4 * 128
+    assert sustained_share(card) == pytest.approx((left / (1.08 * 128 * 2.52)) ** (1 / EXPONENT))
 
 
 def test_less_power_never_means_a_higher_clock():
@@ -35,13 +35,14 @@ def test_boards_that_share_memory_and_processors_are_left_alone():
             assert sustained_share(device) == 1.0, device.name
 
 
-def test_memory_keeps_its_bandwidth():
+def test_peaks_go_with_the_clock_and_bytes_pass_through_the_units():
     card = load_device("t4")
     plain = hardware_of(card, "fp16")
     held = sustained(plain, card)
-    assert held.bandwidth == plain.bandwidth
     assert held.peak_flops / plain.peak_flops == pytest.approx(held.clock_hz / plain.clock_hz)
     assert held.clock_hz < plain.clock_hz
+    delivered = 1 / (1 / 320 + 0.116 / (40 * held.clock_hz / 1e9))
+    assert held.bandwidth == pytest.approx(delivered * 1e9)
 
 
 def test_a_card_without_figures_takes_what_its_kind_shares():
