@@ -40,7 +40,8 @@ floor of *sources left out*.
 
 `python -m scripts.fit_profiles --public-data DIR` and, for the timm tables, `python -m
 scripts.timm_fit` make all figures and profiles anew; `python -m scripts.write_accuracy` writes this
-page. Other pages: [all targets](targets.md), [operators and language models](accuracy-operators.md),
+page. Other pages: [all targets](targets.md),
+[operators and language models](accuracy-operators.md),
 [unseen GPUs](accuracy-unseen-gpus.md), [a few measurements](accuracy-few-shot.md),
 [ncnn](accuracy-ncnn.md), [Snapdragon](accuracy-snapdragon.md), [TF-NAS](accuracy-blocks.md).
 """
@@ -58,12 +59,13 @@ NOTES = """## What to know
   1.3 GHz): as the 32GB module (14 SMs at 930 MHz) they would reach a larger share of the peak than
   any other Orin, as the developer kit the same share.
 - On the timm tables a *model* fold holds a fifth of the networks, a *family* fold a tenth of the
-  families; the interval there goes by the distance to the nearest fitted network, and covers 90 % of
-  the rows of left-out families with widths from the other folds. Figures of two versions of
+  families; the interval there goes by the distance to the nearest fitted network, and covers 90 %
+  of the rows of left-out families with widths from the other folds. Figures of two versions of
   PyTorch on one machine differ by 7.7 % in the mean on the Core i9 (n = 1312) and 3.7 % on the RTX
   4090 (n = 1338) after one factor: that is the floor there.
-- The 90 % interval of another target is the 90 % quantile of its left-out errors (families or sources,
-  whichever is wider; boards, for a board without figures), widened by kernels without any figure.
+- The 90 % interval of another target is the 90 % quantile of its left-out errors (families or
+  sources, whichever is wider; boards, for a board without figures), widened by kernels without any
+  figure.
 """
 
 

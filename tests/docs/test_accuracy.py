@@ -70,3 +70,9 @@ def test_the_fit_beats_both_baselines_on_every_jetson_board(protocol):
         entry = entries[protocol]
         assert entry["mean_pct"] < entry["baselines"]["flops"]["mean_pct"], board
         assert entry["mean_pct"] < entry["baselines"]["roofline"]["mean_pct"], board
+
+
+def test_the_page_of_targets_is_written_from_the_bundles():
+    from scripts.write_targets import PAGE, page
+
+    assert PAGE.read_text(encoding="utf-8") == page()

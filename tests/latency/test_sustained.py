@@ -59,3 +59,16 @@ def test_a_card_without_figures_takes_what_its_kind_shares():
 def test_another_runtime_is_never_answered_with_it():
     card = load_device("h100")
     assert shared_bundle(card, card.target("onnxruntime", "fp32")) is None
+
+
+def test_a_device_file_without_a_base_brings_its_shared_fit_and_others_on_its_hardware():
+    from predictor.calibration import all_sources
+
+    card = load_device("h100")
+    found = all_sources(pytest.fail, card, "eager", "amp")
+    mine = [source for source in found if source.device.name == "h100"]
+    assert mine[0].coster.bundle == shared_bundle(card, card.target("eager", "amp"))[0]
+    assert len(mine) > 1
+    peaks = {source.coster.hardware.units for source in mine}
+    assert peaks == {float(card.units)}
+    assert len(all_sources(pytest.fail)) == len(found) - len(mine)
