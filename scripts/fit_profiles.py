@@ -98,7 +98,7 @@ def ship(fitted: Fitted, target: Ship, profiles: Path) -> dict[str, Any]:
     )  # fmt: skip
     folder = profiles / target.device
     make_totals = getattr(fitted.fit, "totals", None)
-    if make_totals is not None and own:
+    if make_totals is not None:
         name = f"{target.target}-totals.npz"
         write_checked(folder, name, make_totals(quantiles["family"]).to_bytes())
         bundle = replace(bundle, totals=name)

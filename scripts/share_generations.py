@@ -30,7 +30,7 @@ def fitted() -> Iterator[tuple[Device, Target, Bundle]]:
     for device in devices():
         for target in device.targets:
             bundle = load_bundle(device, target)
-            plain = bundle is not None and not bundle.learned and not bundle.totals
+            plain = bundle is not None and not bundle.learned
             if bundle is None or not plain or bundle.siblings_only or bundle.blend:
                 continue
             if target.runtime in RUNTIMES and "board" in bundle.log_error_90:
