@@ -109,8 +109,9 @@ the plain roofline times the factor of the other cards; *covered* is the share o
 OUTRO = """What is left is mostly one offset per card: the order of networks is right, and ten
 measurements take the offset away. With three cards every offset rests on two others. The formulas
 of `predictor/latency/sustained.py` were written with all three tables in view (delivered bytes set
-on the RTX 3090 and 4090; the power of memory and leakage such that the PRO 6000 Max-Q, the T4 and
-the L4 hold about the clocks that they are known to hold), so these figures are not blind to them.
+on one ratio of the RTX 3090 and 4090, after a first setting on medians that left the 3090 17 % too
+slow; the power of memory and leakage such that the PRO 6000 Max-Q, the T4 and the L4 hold about the
+clocks that they are known to hold), so these figures are not blind to them.
 """
 
 
