@@ -69,10 +69,11 @@ class Coster:
         self.device, self.target = device, target
         self.bundle: Bundle | None = load_bundle(device, target)
         own = self.bundle is not None
-        self.bundle = self.bundle or sibling_bundle(device, target)
         home = Path(device.folder or "")
-        if self.bundle is None and (found := shared_bundle(device, target)) is not None:
-            self.bundle, home = found
+        if self.bundle is None:
+            found = sibling_bundle(device, target) or shared_bundle(device, target)
+            if found is not None:
+                self.bundle, home = found
         self.home = home
         """Where the files that the bundle names lie."""
         self.hardware = self._hardware(device)

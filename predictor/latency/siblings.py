@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from predictor.latency.intervals import DATASHEET_LOG_ERROR, SIBLING_PROTOCOLS
 from predictor.latency.physical import INDEX
 
 
-def sibling_bundle(device: Device, target: Target) -> Bundle | None:
-    """What was fitted for the same target of the device's sibling; None where nothing was.
+def sibling_bundle(device: Device, target: Target) -> tuple[Bundle, Path] | None:
+    """What was fitted for the same target of the device's sibling, and its folder; else None.
 
     Raises:
         UnknownDevice: the sibling has gone.
@@ -37,7 +38,7 @@ def sibling_bundle(device: Device, target: Target) -> Bundle | None:
     if bundle is None or theirs is None:
         return None
     far = f", though of another generation ({sibling.generation})"
-    return replace(
+    lent = replace(
         bundle,
         log_error_90=_left_out_boards(bundle, device.kind),
         basis=f"efficiencies of its sibling {sibling.name} ({bundle.basis})"
@@ -45,9 +46,10 @@ def sibling_bundle(device: Device, target: Target) -> Bundle | None:
         "its own",
         siblings_only=True, host_us=device.host.eager_us_per_op or bundle.host_us,
         card={key: value for key, value in bundle.card.items() if key != "n"} | {"n": 0},
-        # These hold what was measured on the sibling itself, or learned beyond the physics.
-        learned=None, table=None, totals=None, blend=None,
+        # These hold what was measured on the sibling itself, or learned of its kernels alone.
+        learned=None, table=None, blend=None,
     )  # fmt: skip
+    return lent, Path(sibling.folder or "")
 
 
 def _same_target(sibling: Device, target: Target) -> Target | None:
