@@ -148,7 +148,7 @@ class Coster:
             sources = [Source.LEARNED if s is Source.FITTED else s for s in sources]
         if total_ms is not None and latency.sum() > 0:
             latency = latency * (total_ms / latency.sum())
-        floor = self.floor_ms(features)
+        floor = _floor_ms(features, hardware_of(self.device, self.target.precision))
         rows = tuple(
             self._estimate(kernel, i, features, times, latency, sources, floor)
             for i, kernel in enumerate(kernels)
@@ -159,17 +159,10 @@ class Coster:
         names = tuple(kernels[i].ops[kernels[i].anchor].kind for i in bare)
         return Costs(rows, float(floor.sum()), names, share, first_wait_ms, whole)
 
-    def floor_ms(self, features: Features) -> Floats:
-        """The roofline of each kernel, milliseconds."""
-        return roofline_ms(
-            features, peak_flops=self.hardware.peak_flops,
-            vector_flops=self.hardware.vector_flops, bandwidth=self.hardware.bandwidth,
-        )  # fmt: skip
-
     def whole(self, features: Features, times: Times) -> Answer:
         """What the whole-model experts say of a network; ``self.totals`` must be there."""
         assert self.totals is not None
-        floor_s = 1e-3 * self.floor_ms(features)
+        floor_s = 1e-3 * _floor_ms(features, self.hardware)
         return self.totals.answer(features, self.hardware, times, floor_s)
 
     def _estimate(
@@ -195,6 +188,12 @@ class Coster:
         if source is Source.ROOFLINE:
             return UNCOVERED_LOG_ERROR
         return self.bundle.log_error_90.get("kernel", KERNEL_LOG_ERROR)
+
+
+def _floor_ms(features: Features, hardware: Hardware) -> Floats:
+    """The roofline of each kernel, milliseconds."""
+    return roofline_ms(features, peak_flops=hardware.peak_flops, bandwidth=hardware.bandwidth,
+                       vector_flops=hardware.vector_flops)  # fmt: skip
 
 
 def kernel_known(kernel: Kernel) -> bool:
