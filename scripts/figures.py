@@ -24,7 +24,7 @@ from predictor.kernels.fusion import fuse
 from predictor.kernels.lowering import lower
 from predictor.latency.costing import hardware_of
 from predictor.latency.fitting import Fit, FitRow
-from predictor.latency.physical import INDEX, Hardware, kernel_times
+from predictor.latency.physical import INDEX, Hardware, floor_s, kernel_times
 from predictor.operators import make_op
 from scripts.public_rows import Row, build
 
@@ -180,12 +180,7 @@ def figures_of(
 
 def floor_ms(features: Features, hardware: Hardware) -> float:
     """Plain roofline of a whole network, milliseconds."""
-    from predictor.kernels.roofline import roofline_ms
-
-    return float(roofline_ms(
-        features, peak_flops=hardware.peak_flops, vector_flops=hardware.vector_flops,
-        bandwidth=hardware.bandwidth,
-    ).sum())  # fmt: skip
+    return 1e3 * float(floor_s(features, hardware).sum())
 
 
 def predicted_ms(fit: Fit, figure: Figure) -> float:

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from predictor.kernels.features import Floats
-from predictor.kernels.roofline import roofline_ms
 from predictor.latency.boosted import Forest, from_lightgbm
 from predictor.latency.fitting import Fit, FitRow, fit_rows
-from predictor.latency.physical import INDEX, kernel_times
+from predictor.latency.physical import INDEX, floor_s, kernel_times
 from predictor.latency.totals import FURTHEST, LINEAR_COUNT, NAMES, Totals, describe
 
 TREES = {"learning_rate": 0.05, "num_leaves": 7, "min_data_in_leaf": 10, "feature_fraction": 0.4,
@@ -82,9 +81,7 @@ def described(fit: Fit, row: FitRow) -> Floats:
     """Descriptors of a row's network, as :meth:`Totals.answer` has them without a linear expert."""
     hw = row.hardware
     times = kernel_times(row.features, hw, fit.theta(row.levels))
-    floor_s = 1e-3 * roofline_ms(row.features, peak_flops=hw.peak_flops,
-                                 vector_flops=hw.vector_flops, bandwidth=hw.bandwidth)  # fmt: skip
-    return describe(row.features, hw, times, floor_s, float(times.total.sum()))
+    return describe(row.features, hw, times, floor_s(row.features, hw), float(times.total.sum()))
 
 
 def _seconds(fit: Fit, row: FitRow) -> float:

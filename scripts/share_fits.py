@@ -23,6 +23,7 @@ from predictor.latency.bundle import Bundle, write_bundle, write_checked
 from predictor.latency.intervals import conformal_quantile
 from predictor.latency.physical import INDEX, to_parameters
 from predictor.latency.shared import FOLDER
+from scripts.accuracy_tables import pair, table
 from scripts.figures import summary
 from scripts.timm_fit import NO_CALL_US, LeftOut, score
 from scripts.timm_targets import CITATIONS, SOURCE, TARGETS, TimmFeatures, families, total_rows
@@ -128,22 +129,18 @@ def page(report: Mapping[str, Any]) -> str:
     """The whole of ``docs/accuracy-unseen-gpus.md``."""
     header = ("software", "left out", "n", "nothing measured", "bias", "Spearman", "roofline",
               "FLOPs", "covered", "ten measured")  # fmt: skip
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    rows = []
     for pool, devices in report.items():
         for device, said in devices.items():
             bare, ten = said["nothing measured"], said[f"{MEASURED} measured"]
             base = bare["baselines"]
             cells = (
-                pool.removeprefix("gpu-"), device, str(bare["n"]), _pair(bare),
-                f"{bare['bias_pct']:+.0f}", f"{bare['spearman']:.3f}", _pair(base["roofline"]),
-                _pair(base["flops"]), f"{bare['coverage_90_pct']:.0f} %", _pair(ten),
+                pool.removeprefix("gpu-"), device, str(bare["n"]), pair(bare),
+                f"{bare['bias_pct']:+.0f}", f"{bare['spearman']:.3f}", pair(base["roofline"]),
+                pair(base["flops"]), f"{bare['coverage_90_pct']:.0f} %", pair(ten),
             )  # fmt: skip
-            lines.append("| " + " | ".join(cells) + " |")
-    return f"{INTRO}\n" + "\n".join(lines) + f"\n\n{OUTRO}"
-
-
-def _pair(entry: Mapping[str, Any]) -> str:
-    return f"{entry['median_pct']:.1f} / {entry['mean_pct']:.1f}"
+            rows.append(cells)
+    return f"{INTRO}\n{table(header, rows)}\n\n{OUTRO}"
 
 
 def main() -> None:

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from predictor.kernels.features import Features, Floats
-from predictor.kernels.roofline import roofline_ms
 from predictor.latency.boosted import Forest, from_lightgbm
 from predictor.latency.fitting import FitRow, fit_rows
 from predictor.latency.intervals import conformal_quantile
-from predictor.latency.physical import Hardware, kernel_times
+from predictor.latency.physical import Hardware, floor_s, kernel_times
 from predictor.latency.totals import FURTHEST, NAMES, Answer, Totals, describe, linear_columns
 
 PHYSICAL_ROWS = 260
@@ -57,9 +56,7 @@ class TotalsFit:
 
 def floor_seconds(row: TotalRow) -> Floats:
     """The roofline of each kernel."""
-    hw = row.hardware
-    return 1e-3 * roofline_ms(row.features, peak_flops=hw.peak_flops,
-                              vector_flops=hw.vector_flops, bandwidth=hw.bandwidth)  # fmt: skip
+    return floor_s(row.features, row.hardware)
 
 
 def fit_totals(rows: Sequence[TotalRow], *, seed: int = 0) -> TotalsFit:

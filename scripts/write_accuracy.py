@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from scripts.accuracy_tables import fold_table, pair, table
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- accuracy:begin -->", "<!-- accuracy:end -->"
@@ -100,7 +102,7 @@ def page(data: Mapping[str, Any]) -> str:
         for protocol in PROTOCOLS:
             whole = collection["all"].get(protocol)
             if whole and len(whole["folds"]) > 1:
-                parts.append(f"### By {protocol} that was left out\n\n{_fold_table(whole)}\n")
+                parts.append(f"### By {protocol} that was left out\n\n{fold_table(whole)}\n")
     return "\n".join([*parts, NOTES])
 
 
@@ -113,7 +115,7 @@ def readme_table(data: Mapping[str, Any]) -> str:
             family = protocols.get("family")
             if family is None:
                 continue
-            cells = [_pair(protocols.get(p)) for p in PROTOCOLS]
+            cells = [pair(protocols.get(p)) for p in PROTOCOLS]
             flops = family["baselines"]["flops"]["mean_pct"]
             rows.append((board, label, str(family["n"]), *cells, f"{flops:.0f}"))
     header = ("target", "runtime", "n", "models", "families", "boards", "sources", "FLOPs only")
@@ -122,7 +124,7 @@ def readme_table(data: Mapping[str, Any]) -> str:
         "FLOPs times a\nconstant on the same left-out families. "
         "[Folds, sources and baselines](docs/accuracy.md).\n\n"
     )
-    return caption + _table(header, rows)
+    return caption + table(header, rows)
 
 
 def _board_table(collection: Mapping[str, Any]) -> str:
@@ -133,33 +135,13 @@ def _board_table(collection: Mapping[str, Any]) -> str:
     for board, protocols in entries.items():
         some = protocols.get("family") or next(iter(protocols.values()))
         rows.append((
-            board, str(some["n"]), *(_pair(protocols.get(p)) for p in PROTOCOLS),
-            _pair(some["baselines"]["flops"]), _pair(some["baselines"]["roofline"]),
+            board, str(some["n"]), *(pair(protocols.get(p)) for p in PROTOCOLS),
+            pair(some["baselines"]["flops"]), pair(some["baselines"]["roofline"]),
             ", ".join(some["sources"]),
         ))  # fmt: skip
     header = ("target", "n", "models out", "families out", "boards out", "sources out",
               "FLOPs (families)", "roofline (families)", "sources")  # fmt: skip
-    return _table(header, rows)
-
-
-def _fold_table(whole: Mapping[str, Any]) -> str:
-    rows = [
-        (group, str(fold["n"]), _pair(fold), f"{fold['within_20_pct']:.0f}",
-         f"{fold['bias_pct']:+.0f}")
-        for group, fold in whole["folds"].items()
-    ]  # fmt: skip
-    return _table(("left out", "n", "median / mean", "within 20 %", "bias"), rows)
-
-
-def _pair(entry: Mapping[str, Any] | None) -> str:
-    if not entry or not entry.get("n"):
-        return "–"
-    return f"{entry['median_pct']:.1f} / {entry['mean_pct']:.1f}"
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(tuple(header))]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+    return table(header, rows)
 
 
 if __name__ == "__main__":

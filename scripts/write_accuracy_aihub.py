@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from scripts.accuracy_tables import fold_table, pair, table, target_table
 from scripts.aihub_rows import FILE, SAME_ROWS
-from scripts.write_accuracy import _pair, _table
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 SNAPDRAGON, BLOCKS = DOCS / "accuracy-snapdragon.md", DOCS / "accuracy-blocks.md"
@@ -123,14 +123,14 @@ def page(data: Mapping[str, Any]) -> str:
         parts.append(f"## {title}\n\n### All targets together\n")
         parts.append(_whole(data[name]["all"], PROTOCOLS) + "\n")
         parts.append("### Families left out\n\nMedian / mean error in percent, all targets.\n")
-        parts.append(_folds(data[name]["all"]["family"]) + "\n")
+        parts.append(fold_table(data[name]["all"]["family"]) + "\n")
         parts.append("### By target\n\nMedian / mean error in percent; rank is Spearman's "
                      "correlation, families left out.\n")  # fmt: skip
-        parts.append(_targets(data[name]["boards"]) + "\n")
+        parts.append(target_table("target", data[name]["boards"], PROTOCOLS) + "\n")
     parts.append("## Two runtimes, one network, one device\n\nLarger over smaller, less one, in "
                  "percent: how far one set of figures can stand for another.\n")  # fmt: skip
-    rows = [(what, str(v["n"]), _pair(v)) for what, v in sorted(data.get(APART, {}).items())]
-    parts.append(_table(("pair", "n", "median / mean"), rows) + "\n")
+    rows = [(what, str(v["n"]), pair(v)) for what, v in sorted(data.get(APART, {}).items())]
+    parts.append(table(("pair", "n", "median / mean"), rows) + "\n")
     return "\n".join([*parts, NOTES])
 
 
@@ -141,7 +141,7 @@ def block_page(data: Mapping[str, Any]) -> str:
         whole = data[name]["all"]
         parts.append(f"## {title}\n\n{_whole(whole, BLOCK_PROTOCOLS)}\n")
         for protocol in ("family", "kernel", "width"):
-            parts.append(_folds(whole[protocol]) + "\n")
+            parts.append(fold_table(whole[protocol]) + "\n")
     return "\n".join(parts)
 
 
@@ -150,36 +150,13 @@ def _whole(protocols: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     for name, title in titles.items():
         entry = protocols[name]
         rows.append((
-            title, str(entry["n"]), _pair(entry), f"{entry['within_20_pct']:.0f}",
+            title, str(entry["n"]), pair(entry), f"{entry['within_20_pct']:.0f}",
             f"{entry['bias_pct']:+.0f}", f"{entry['spearman']:.3f}",
-            _pair(entry["baselines"]["flops"]), _pair(entry["baselines"]["roofline"]),
+            pair(entry["baselines"]["flops"]), pair(entry["baselines"]["roofline"]),
         ))  # fmt: skip
     header = ("left out", "n", "median / mean", "within 20 %", "bias", "rank",
               "FLOPs x constant", "roofline x constant")  # fmt: skip
-    return _table(header, rows)
-
-
-def _folds(entry: Mapping[str, Any]) -> str:
-    rows = [
-        (fold, str(v["n"]), _pair(v), f"{v['within_20_pct']:.0f}", f"{v['bias_pct']:+.0f}")
-        for fold, v in entry["folds"].items()
-    ]
-    return _table(("left out", "n", "median / mean", "within 20 %", "bias"), rows)
-
-
-def _targets(boards: Mapping[str, Any]) -> str:
-    rows = []
-    for board, protocols in boards.items():
-        family = protocols["family"]
-        rank = family.get("spearman")
-        rows.append((
-            board, str(family["n"]), *(_pair(protocols.get(name)) for name in PROTOCOLS),
-            f"{rank:.3f}" if rank is not None else "–", _pair(family["baselines"]["flops"]),
-            _pair(family["baselines"]["roofline"]),
-        ))  # fmt: skip
-    header = ("target", "n", *PROTOCOLS.values(), "rank", "FLOPs (families)",
-              "roofline (families)")  # fmt: skip
-    return _table(header, rows)
+    return table(header, rows)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from scripts.accuracy_tables import fold_table, pair, table, target_table
 from scripts.ncnn_figures import Run, runs
-from scripts.write_accuracy import _pair, _table
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE, PAGE = ROOT / "docs" / "accuracy-ncnn.json", ROOT / "docs" / "accuracy-ncnn.md"
@@ -96,14 +96,14 @@ def page(data: Mapping[str, Any]) -> str:
         parts.append(f"## {title}\n\n### All boards together\n")
         parts.append(_whole(collection["all"]) + "\n")
         parts.append("### Families left out\n\nMedian / mean error in percent, over all boards.\n")
-        parts.append(_families(collection["all"]["family"]) + "\n")
+        parts.append(fold_table(collection["all"]["family"]) + "\n")
         parts.append("### By board\n\nMedian / mean error in percent; rank is Spearman's "
                      "correlation, families left out.\n")  # fmt: skip
-        parts.append(_boards(collection["boards"]) + "\n")
+        parts.append(target_table("board", collection["boards"], PROTOCOLS) + "\n")
     parts.append("## Spread between runs of one setting\n\nLargest over smallest, less one, in "
                  "percent, over the networks that several runs timed.\n")  # fmt: skip
-    rows = [(setting, str(v["n"]), _pair(v)) for setting, v in data.get(NOISE, {}).items()]
-    parts.append(_table(("setting", "networks", "median / mean"), rows) + "\n")
+    rows = [(setting, str(v["n"]), pair(v)) for setting, v in data.get(NOISE, {}).items()]
+    parts.append(table(("setting", "networks", "median / mean"), rows) + "\n")
     return "\n".join([*parts, NOTES])
 
 
@@ -112,36 +112,13 @@ def _whole(protocols: Mapping[str, Any]) -> str:
     for name, title in PROTOCOLS.items():
         entry = protocols[name]
         rows.append((
-            title, str(entry["n"]), _pair(entry), f"{entry['within_20_pct']:.0f}",
-            f"{entry['bias_pct']:+.0f}", _pair(entry["baselines"]["flops"]),
-            _pair(entry["baselines"]["roofline"]),
+            title, str(entry["n"]), pair(entry), f"{entry['within_20_pct']:.0f}",
+            f"{entry['bias_pct']:+.0f}", pair(entry["baselines"]["flops"]),
+            pair(entry["baselines"]["roofline"]),
         ))  # fmt: skip
     header = ("protocol", "n", "median / mean", "within 20 %", "bias", "FLOPs x constant",
               "roofline x constant")  # fmt: skip
-    return _table(header, rows)
-
-
-def _families(entry: Mapping[str, Any]) -> str:
-    rows = [
-        (family, str(fold["n"]), _pair(fold), f"{fold['within_20_pct']:.0f}",
-         f"{fold['bias_pct']:+.0f}")
-        for family, fold in entry["folds"].items()
-    ]  # fmt: skip
-    return _table(("left out", "n", "median / mean", "within 20 %", "bias"), rows)
-
-
-def _boards(boards: Mapping[str, Any]) -> str:
-    rows = []
-    for board, protocols in boards.items():
-        family = protocols["family"]
-        rank = family.get("spearman")
-        rows.append((
-            board, str(family["n"]), *(_pair(protocols.get(name)) for name in PROTOCOLS),
-            f"{rank:.3f}" if rank is not None else "–", _pair(family["baselines"]["flops"]),
-            _pair(family["baselines"]["roofline"]),
-        ))  # fmt: skip
-    header = ("board", "n", *PROTOCOLS.values(), "rank", "FLOPs (families)", "roofline (families)")
-    return _table(header, rows)
+    return table(header, rows)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from predictor.device import devices
 from predictor.latency.bundle import load_bundle
+from scripts.accuracy_tables import pair, table
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "targets.md"
 PROTOCOLS = ("model", "family", "board")
@@ -43,9 +43,7 @@ def page() -> str:
     """The whole page."""
     header = ("device", "target", "n", "networks out", "families out", "devices out", "90 %",
               "FLOPs only")  # fmt: skip
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows()]
-    return f"{INTRO}\n" + "\n".join(lines) + "\n"
+    return f"{INTRO}\n{table(header, rows())}\n"
 
 
 def rows() -> Iterator[tuple[str, ...]]:
@@ -62,16 +60,10 @@ def rows() -> Iterator[tuple[str, ...]]:
             flops = family.get("baselines", {}).get("flops", {}).get("mean_pct")
             yield (
                 device.name, target.name, str(bundle.card.get("n", "–")),
-                *(_pair(protocols.get(p)) for p in PROTOCOLS),
+                *(pair(protocols.get(p)) for p in PROTOCOLS),
                 f"x {math.exp(max(known)):.2f}" if known else "–",
                 "–" if flops is None else f"{flops:.0f}",
             )  # fmt: skip
-
-
-def _pair(entry: Mapping[str, Any] | None) -> str:
-    if not entry or not entry.get("n"):
-        return "–"
-    return f"{entry['median_pct']:.1f} / {entry['mean_pct']:.1f}"
 
 
 if __name__ == "__main__":

@@ -23,14 +23,13 @@ from predictor.batching import (
     task_of,
 )
 from predictor.commands.options import (
-    Resolution,
-    batch_help,
+    allow_python_option,
     complete_device,
     complete_file,
     debug_option,
     given,
     language_options,
-    resolution_help,
+    row_sizes,
     strict_option,
     target_options,
 )
@@ -55,19 +54,9 @@ from predictor.tables import ENCODING, ERRORS, Row, Table, csv_line, free_names,
 )  # fmt: skip
 @target_options
 @language_options
-@click.option(
-    "--batch", "-b", type=click.IntRange(min=1), metavar="N",
-    help=f"{batch_help} For rows whose column 'batch' is empty.",
-)  # fmt: skip
-@click.option(
-    "--resolution", "-r", type=Resolution(), metavar="PIXELS",
-    help=f"{resolution_help} For rows whose column 'resolution' is empty.",
-)  # fmt: skip
+@row_sizes
 @strict_option
-@click.option(
-    "--allow-python", is_flag=True,
-    help="Let rows name Python files (python:FILE:FACTORY), whose code is then run.",
-)  # fmt: skip
+@allow_python_option
 @debug_option
 def command(
     table: str, devices: tuple[str, ...], output: Path | None, resume: bool, strict: bool,

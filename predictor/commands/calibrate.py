@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from predictor.commands.options import (
-    Resolution,
-    batch_help,
+    allow_python_option,
     complete_device,
     complete_file,
     complete_precision,
@@ -18,7 +17,7 @@ from predictor.commands.options import (
     debug_option,
     given,
     json_option,
-    resolution_help,
+    row_sizes,
 )
 from predictor.commands.output import emit, progress, terminal_style, warn
 from predictor.errors import ConfigError
@@ -62,23 +61,13 @@ KINDS = {
     "--device", "facts", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE", help="A device.yaml with the facts of the hardware.",
 )  # fmt: skip
-@click.option(
-    "--batch", "-b", type=click.IntRange(min=1), metavar="N",
-    help=f"{batch_help} For rows whose column 'batch' is empty.",
-)  # fmt: skip
-@click.option(
-    "--resolution", "-r", type=Resolution(), metavar="PIXELS",
-    help=f"{resolution_help} For rows whose column 'resolution' is empty.",
-)  # fmt: skip
+@row_sizes
 @click.option(
     "--suggest", type=click.IntRange(min=0), default=3, show_default=True, metavar="N",
     help="Say which N models to measure next: rows without a latency, or some of ours.",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a device of yours that has this name.")
-@click.option(
-    "--allow-python", is_flag=True,
-    help="Let rows name Python files (python:FILE:FACTORY), whose code is then run.",
-)  # fmt: skip
+@allow_python_option
 @json_option
 @debug_option
 def command(

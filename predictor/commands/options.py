@@ -187,6 +187,24 @@ strict_option = click.option(
 resolution_help = "Size of input images in pixels: 224, or height x width, 360x640."
 batch_help = "Images (batch items) in one forward pass."
 
+allow_python_option = click.option(
+    "--allow-python", is_flag=True,
+    help="Let rows name Python files (python:FILE:FACTORY), whose code is then run.",
+)  # fmt: skip
+
+
+def row_sizes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--batch`` and ``--resolution`` of a table's rows that do not state their own."""
+    batch = click.option(
+        "--batch", "-b", type=click.IntRange(min=1), metavar="N",
+        help=f"{batch_help} For rows whose column 'batch' is empty.",
+    )  # fmt: skip
+    resolution = click.option(
+        "--resolution", "-r", type=Resolution(), metavar="PIXELS",
+        help=f"{resolution_help} For rows whose column 'resolution' is empty.",
+    )  # fmt: skip
+    return batch(resolution(function))
+
 
 def given(**settings: Any) -> dict[str, Any]:
     """The settings that the user gave: what was left out stays with the file or the default."""

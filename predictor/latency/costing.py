@@ -12,7 +12,6 @@ from predictor.estimate import Bound, KernelEstimate, Source
 from predictor.graph import Kernel
 from predictor.hardware import Device, Target
 from predictor.kernels.features import CLASSES, Features, Floats, featurize
-from predictor.kernels.roofline import roofline_ms
 from predictor.latency.boosted import Forest
 from predictor.latency.bundle import Bundle, load_bundle, read_checked
 from predictor.latency.intervals import DATASHEET_LOG_ERROR, UNCOVERED_LOG_ERROR, interval
@@ -20,6 +19,7 @@ from predictor.latency.physical import (
     MEDIAN,
     Hardware,
     Times,
+    floor_s,
     kernel_times,
     to_vector,
 )
@@ -148,7 +148,7 @@ class Coster:
             sources = [Source.LEARNED if s is Source.FITTED else s for s in sources]
         if total_ms is not None and latency.sum() > 0:
             latency = latency * (total_ms / latency.sum())
-        floor = _floor_ms(features, hardware_of(self.device, self.target.precision))
+        floor = 1e3 * floor_s(features, hardware_of(self.device, self.target.precision))
         rows = tuple(
             self._estimate(kernel, i, features, times, latency, sources, floor)
             for i, kernel in enumerate(kernels)
@@ -162,8 +162,8 @@ class Coster:
     def whole(self, features: Features, times: Times) -> Answer:
         """What the whole-model experts say of a network; ``self.totals`` must be there."""
         assert self.totals is not None
-        floor_s = 1e-3 * _floor_ms(features, self.hardware)
-        return self.totals.answer(features, self.hardware, times, floor_s)
+        floor = floor_s(features, self.hardware)
+        return self.totals.answer(features, self.hardware, times, floor)
 
     def _estimate(
         self, kernel: Kernel, i: int, features: Features, times: Times, latency: Floats,
@@ -188,12 +188,6 @@ class Coster:
         if source is Source.ROOFLINE:
             return UNCOVERED_LOG_ERROR
         return self.bundle.log_error_90.get("kernel", KERNEL_LOG_ERROR)
-
-
-def _floor_ms(features: Features, hardware: Hardware) -> Floats:
-    """The roofline of each kernel, milliseconds."""
-    return roofline_ms(features, peak_flops=hardware.peak_flops, bandwidth=hardware.bandwidth,
-                       vector_flops=hardware.vector_flops)  # fmt: skip
 
 
 def kernel_known(kernel: Kernel) -> bool:

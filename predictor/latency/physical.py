@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from predictor.kernels.features import CLASSES, MATRIX_CLASSES, Features, Floats
+from predictor.kernels.roofline import roofline_ms
 
 POWER = 3.0
 """Exponent of the smooth maximum."""
@@ -128,6 +129,14 @@ def gradient(
     """
     evaluation = _Evaluation(features, hardware, theta)
     return evaluation.times, evaluation.derivatives()
+
+
+def floor_s(features: Features, hardware: Hardware) -> Floats:
+    """The roofline of each kernel on ``hardware``, seconds."""
+    return 1e-3 * roofline_ms(
+        features, peak_flops=hardware.peak_flops, vector_flops=hardware.vector_flops,
+        bandwidth=hardware.bandwidth,
+    )  # fmt: skip
 
 
 def _columns(hardware: Hardware, count: int) -> dict[str, Floats]:
