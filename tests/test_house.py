@@ -101,7 +101,9 @@ def test_no_circles():
         visit(module)
 
 
-TORCH_FILES = {f"frontends.torch_{word}" for word in ("recorder", "functions", "tensors", "shapes")}
+TORCH_FILES = {
+    f"frontends.torch_{word}" for word in ("recorder", "functions", "tensors", "shapes", "tape")
+}
 """Imported by torch_module's functions only, so torch is there already."""
 
 

@@ -26,7 +26,15 @@ class Functions(TorchFunctionMode):
         handler = _HANDLERS.get(func)
         if handler is None or self._recorder.busy:
             return func(*args, **(kwargs or {}))
-        return handler(self._recorder, func, args, kwargs or {})
+        recorder, kwargs = self._recorder, kwargs or {}
+        tape, whole = recorder.tape, _WHOLE.get(func)
+        if tape is None or whole is None:
+            return handler(recorder, func, args, kwargs)
+        before, taken = recorder.count, len(tape)
+        out = handler(recorder, func, args, kwargs)
+        if len(tape) == taken and recorder.count > before:  # it was not broken up after all
+            tape.call(whole(), args, kwargs, out, before)
+        return out
 
 
 def _linear(recorder: Recorder, func: Any, args: Any, kwargs: Any) -> Any:
@@ -113,6 +121,17 @@ def _rnn(mode: str) -> Callable[[Recorder, Any, Any, Any], Any]:
 
 
 _F = torch._C._VariableFunctions
+_WHOLE: dict[Any, Callable[[], Any]] = {
+    torch.nn.functional.linear: lambda: torch.ops.aten.linear.default,
+    torch.nn.functional.scaled_dot_product_attention: (
+        lambda: torch.ops.aten.scaled_dot_product_attention.default
+    ),
+    torch.nn.functional.rms_norm: lambda: torch.ops.aten.rms_norm.default,
+    _F.lstm: lambda: torch.ops.aten.lstm.input, _F.gru: lambda: torch.ops.aten.gru.input,
+    _F.rnn_tanh: lambda: torch.ops.aten.rnn_tanh.input,
+    _F.rnn_relu: lambda: torch.ops.aten.rnn_relu.input,
+}  # fmt: skip
+"""The operator that plays such a call again."""
 _HANDLERS: dict[Any, Callable[[Recorder, Any, Any, Any], Any]] = {
     torch.nn.functional.linear: _linear,
     torch.nn.functional.scaled_dot_product_attention: _attention,

@@ -14,7 +14,7 @@ import logging
 import random
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from predictor.errors import ModelError
@@ -52,6 +52,27 @@ def trace(
     Raises:
         ModelError: the forward fails for these inputs; the message ends with torch's own words.
     """
+    label = name or type(module).__name__
+    return _traced(module, inputs, label, training).graph(label)
+
+
+def trace_taped(
+    module: torch.nn.Module, inputs: Any, *, name: str | None = None
+) -> tuple[Graph, dict[str, Any]]:
+    """The graph of ``module``, and a tape that plays the same forward with torch alone.
+
+    Arguments and errors are those of :func:`trace`; the tape is plain JSON, see
+    :mod:`predictor.frontends.torch_tape`. Each call names its operator by its position.
+    """
+    label = name or type(module).__name__
+    recorder = _traced(module, inputs, label, training=False, taped=True)
+    assert recorder.tape is not None
+    return recorder.graph(label), recorder.tape.to_dict(recorder.results)
+
+
+def _traced(
+    module: torch.nn.Module, inputs: Any, label: str, training: bool, taped: bool = False
+) -> Recorder:
     import torch
 
     if not isinstance(module, torch.nn.Module):
@@ -61,16 +82,15 @@ def trace(
         )
     module = getattr(module, "_orig_mod", module)  # what torch.compile wrapped
     _refuse_lazy(module)
-    label = name or type(module).__name__
     with _LOCK, collector_paused():
         attempts: list[str] = []
         for attempt in (_on_meta, _on_fake, _for_real):
             try:
                 # Each attempt starts anew: a cache may hold stand-ins that the next cannot use.
                 with _untouched(module, training) as changed:
-                    recorder = attempt(module, inputs)
+                    recorder = attempt(module, inputs, taped)
                     if recorder is not None and changed():  # a cache was filled: look again
-                        recorder = attempt(module, inputs)
+                        recorder = attempt(module, inputs, taped)
             except ModelError:
                 raise
             except Exception as error:  # the user's forward may raise anything
@@ -79,7 +99,7 @@ def trace(
                     break  # no matter of missing values: a real forward would end there as well
                 continue
             if recorder is not None:
-                return recorder.graph(label)
+                return recorder
     # The first words are torch's about the shapes; later attempts only rule out other causes.
     if attempts[0].startswith("NotImplementedError"):
         attempts.reverse()  # the stand-ins could not say; what a real forward says is the cause
@@ -98,24 +118,20 @@ def _default_dtype(module: torch.nn.Module) -> torch.dtype:
     return torch.float32
 
 
-def _on_meta(module: torch.nn.Module, inputs: Any) -> Recorder | None:
+def _on_meta(module: torch.nn.Module, inputs: Any, taped: bool) -> Recorder | None:
     import torch
-
-    from predictor.frontends.torch_recorder import Recorder
 
     def twin(tensor: torch.Tensor) -> torch.Tensor:
         return torch.empty_strided(
             tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta"
         )
 
-    return _run(Recorder(weights_of(module), twin, "meta"), module, inputs, "meta")
+    return _run(_recorder(weights_of(module), twin, "meta", taped), module, inputs, "meta")
 
 
-def _on_fake(module: torch.nn.Module, inputs: Any) -> Recorder | None:
+def _on_fake(module: torch.nn.Module, inputs: Any, taped: bool) -> Recorder | None:
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
-
-    from predictor.frontends.torch_recorder import Recorder
 
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     cpu = torch.device("cpu")
@@ -130,13 +146,11 @@ def _on_fake(module: torch.nn.Module, inputs: Any) -> Recorder | None:
     with contextlib.ExitStack() as stack:
         stack.callback(log.setLevel, level)
         stack.enter_context(mode)
-        return _run(Recorder(weights_of(module), twin, None), module, inputs, "cpu")
+        return _run(_recorder(weights_of(module), twin, None, taped), module, inputs, "cpu")
 
 
-def _for_real(module: torch.nn.Module, inputs: Any) -> Recorder | None:
+def _for_real(module: torch.nn.Module, inputs: Any, taped: bool) -> Recorder | None:
     import torch
-
-    from predictor.frontends.torch_recorder import Recorder
 
     size = sum(t.numel() * t.element_size() for t in module.parameters())
     if size > REAL_FORWARD_BYTES:
@@ -151,7 +165,8 @@ def _for_real(module: torch.nn.Module, inputs: Any) -> Recorder | None:
         weights = dict(zip(ids, weights.values(), strict=True))
     written = _Contents((*module.parameters(), *module.buffers()))
     try:
-        recorder = _run(Recorder(weights, lambda tensor: tensor, None), module, inputs, "cpu")
+        fresh = _recorder(weights, lambda tensor: tensor, None, taped)
+        recorder = _run(fresh, module, inputs, "cpu")
     finally:
         written.put_back()
     recorder.notes.append(
@@ -159,6 +174,16 @@ def _for_real(module: torch.nn.Module, inputs: Any) -> Recorder | None:
         "follows a detection or a selection is not representative"
     )
     return recorder
+
+
+def _recorder(
+    weights: dict[int, Weight], twin: Callable[[torch.Tensor], torch.Tensor],
+    device: str | None, taped: bool,
+) -> Recorder:  # fmt: skip
+    from predictor.frontends.torch_recorder import Recorder
+    from predictor.frontends.torch_tape import Tape
+
+    return Recorder(weights, twin, device, Tape(weights) if taped else None)
 
 
 def _run(recorder: Recorder, module: torch.nn.Module, inputs: Any, device: str) -> Recorder:

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_flatten
 
 from predictor.frontends.torch_functions import Functions
 from predictor.frontends.torch_shapes import SHAPES, quick_result
+from predictor.frontends.torch_tape import Tape
 from predictor.frontends.torch_tensors import flat_tensors, out_tensors, spec_of, tensors_in
 from predictor.graph import VIEW_KINDS, Graph, Op, TensorSpec, Weight
 from predictor.operators import KINDS, AtenCall, aten_rules, make_op
@@ -65,6 +66,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         weights: the model's parameters and buffers by tensor identity.
         twin: gives the stand-in without storage for a real tensor.
         device: where stand-ins live ("meta"), or None to leave devices alone.
+        tape: takes down every call, so that the forward can be played again without the module.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         weights: Mapping[int, Weight],
         twin: Callable[[torch.Tensor], torch.Tensor],
         device: str | None,
+        tape: Tape | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.tape = tape
         self.device, self.notes = device, list[str]()
         self._weights = list(weights.values())
         self._weight_of: dict[int, tuple[int, TensorSpec]] = {
@@ -88,6 +92,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._ops: list[Op] = []
         self._inputs: list[tuple[int, str, TensorSpec]] = []
         self._outputs: tuple[int, ...] = ()
+        self.results: list[torch.Tensor] = []
         self._path = [""]
         self.busy = 0
         self.functions = Functions(self)
@@ -100,6 +105,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for tensor in tree_flatten(value)[0]:
                 if isinstance(tensor, torch.Tensor):
                     self._inputs.append((self._new_id(tensor), name, spec_of(tensor)))
+                    if self.tape is not None:
+                        self.tape.feed(tensor)
 
     def run(self, module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run the forward with all hooks in place."""
@@ -126,10 +133,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             torch.nn.Module.__call__ = original  # type: ignore[method-assign]
 
+    @property
+    def count(self) -> int:
+        """Operators noted so far."""
+        return len(self._ops)
+
     def add_outputs(self, result: Any) -> None:
         """Note which tensors the forward returned (containers and dataclasses opened)."""
+        self.results = tensors_in(result)
         self._outputs = tuple(
-            self._ids[id(t)] for t in tensors_in(result) if id(t) in self._ids
+            self._ids[id(t)] for t in self.results if id(t) in self._ids
         )  # fmt: skip
 
     def graph(self, name: str) -> Graph:
@@ -147,6 +160,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if self.busy:
             return func(*args, **kwargs)
+        before = len(self._ops)
+        out = self._noted(func, args, kwargs)
+        if self.tape is not None:
+            self.tape.call(func, args, kwargs, out, before if self.count > before else -1)
+        return out
+
+    def _noted(self, func: Any, args: Any, kwargs: Any) -> Any:
         known = _KNOWN.get(func)
         if known is None:
             known = _KNOWN[func] = _Known(func)
