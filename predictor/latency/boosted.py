@@ -201,16 +201,19 @@ class Forest:
         log_factor = self.offsets(board.watts)[kinds]
         for kind in np.unique(kinds):
             mine = np.flatnonzero(kinds == kind)
-            log_factor[mine] += self._walk(matrix[mine], self.roots[self.root_class == kind])
+            log_factor[mine] += self.walk(matrix[mine], self.roots[self.root_class == kind])
         result[rows] = (base * np.exp(log_factor))[back]
         return result, answered
 
     def predict(self, matrix: Floats) -> Floats:
         """Sum of all trees for each row of ``matrix``; NaN goes left."""
-        return self._walk(matrix, self.roots)
+        return self.walk(matrix, self.roots)
 
-    def _walk(self, matrix: Floats, roots: npt.NDArray[np.int32]) -> Floats:
-        """All trees at once, a step deeper each time; pairs that reached a leaf drop out."""
+    def walk(self, matrix: Floats, roots: npt.NDArray[np.int32]) -> Floats:
+        """Sum of the trees at ``roots`` for each row of ``matrix``; NaN goes left.
+
+        All trees at once, a step deeper each time; pairs that reached a leaf drop out.
+        """
         node = np.tile(roots, len(matrix))
         row = np.repeat(np.arange(len(matrix)) * matrix.shape[1], len(roots))
         flat = np.ascontiguousarray(matrix).ravel()
