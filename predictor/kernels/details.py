@@ -56,10 +56,12 @@ class Details:
     ``taps_wide`` the window, ``padded`` its padding, ``dilation`` its spacing; ``path`` which of
     PyTorch's CPU routines takes a convolution with one thread (:data:`NO_PATH` and on),
     ``path_threads`` the same with several; ``function`` the code of its word in :data:`WORDS`;
-    ``in_place`` 1 where the result is written over the input. ``operands`` are the tensors read,
+    ``in_place`` 1 where the result is written over the input; ``channels_last`` 1 where the first
+    input has them so. ``operands`` are the tensors read,
     ``smallest`` the smallest one's elements by those of the output; ``run`` how many elements
     follow one another in memory until a broadcast, reduction or concatenation steps; ``row`` how
-    many elements one output is made of, where it is a reduction of any kind.
+    many elements one output is made of, where it is a reduction of any kind. ``copy_run`` is the
+    same run for a copy that the strides of an input force first, 0 where there is none.
     """
 
     images: Floats
@@ -74,10 +76,12 @@ class Details:
     path_threads: Floats
     function: Floats
     in_place: Floats
+    channels_last: Floats
     operands: Floats
     smallest: Floats
     run: Floats
     row: Floats
+    copy_run: Floats
 
     def __len__(self) -> int:
         return len(self.images)
@@ -125,9 +129,14 @@ def _row(kernel: Kernel) -> tuple[float, ...]:
     run, row = _run_and_row(op, x, out)
     return (
         x[0] if x else 1, channels, height, width, high, wide, padded, dilation, path, threaded,
-        _CODE.get(_word(op), UNKNOWN_WORD), bool(attrs.get("inplace")), len(op.inputs), smallest,
-        run, row,
+        _CODE.get(_word(op), UNKNOWN_WORD), bool(attrs.get("inplace")),
+        attrs.get("order") == "last" or bool(attrs.get("channels_last")), len(op.inputs), smallest,
+        min(run, attrs.get("run", run)), row, _copy_run(kernel),
     )  # fmt: skip
+
+
+def _copy_run(kernel: Kernel) -> int:
+    return min((op.attrs["run"] for op in kernel.ops if op.attrs.get("forced")), default=0)
 
 
 def _word(op: Op) -> str:
@@ -177,9 +186,13 @@ def _run_and_row(op: Op, x: tuple[int, ...], out: tuple[int, ...]) -> tuple[floa
         return (x[-1], x[-1]) if x else (1.0, 1.0)
     if kind in ("reduce", "pool", "scan"):
         return _reduced(x, out)
+    if kind == "concat" and op.attrs.get("order") == "last":
+        return min((spec.shape[1] for spec in op.inputs), default=1), 1.0
     if kind == "concat":
         axis = op.attrs["axis"] % max(1, len(out))
         return min((math.prod(spec.shape[axis:]) for spec in op.inputs), default=1), 1.0
+    if kind == "copy" and "run" in op.attrs:
+        return op.attrs["run"], 1.0
     return (out[-1] if out else 1), 1.0
 
 

@@ -50,7 +50,8 @@ def fuse(graph: Graph, rules: FusionRules | str) -> list[Kernel]:
         # PyTorch's fused kernels take (batch, heads, length, width); any other rank runs unfused.
         ops = [part for op in ops
                for part in (_split_attention(op) if _rank(op) != 4 else [op])]  # fmt: skip
-    return _Fusion(ops, graph, rules).kernels()
+    kernels = _Fusion(ops, graph, rules).kernels()
+    return _with_copies_inside(kernels) if rules.copies == "inside" else kernels
 
 
 class _Group:
@@ -197,6 +198,27 @@ def _kernel(group: _Group, root: Callable[[int], int]) -> Kernel:
     anchor = next(i for i, op in enumerate(ops) if op is group.anchor)
     name = ops[anchor].name or ops[anchor].kind
     return Kernel(name, tuple(ops), anchor, max(read, 0), max(write, 0), min(weights, max(read, 0)))
+
+
+def _with_copies_inside(kernels: Sequence[Kernel]) -> list[Kernel]:
+    """Forced copies join the kernel that reads them; they still move their bytes."""
+    waiting: dict[int, Kernel] = {}
+    found: list[Kernel] = []
+    for kernel in kernels:
+        if len(kernel.ops) == 1 and kernel.ops[0].attrs.get("forced"):
+            waiting[kernel.ops[0].output_ids[0]] = kernel
+            continue
+        wanted = {tensor for op in kernel.ops for tensor in op.input_ids}
+        own = [waiting.pop(tensor) for tensor in sorted(wanted & set(waiting))]
+        if own:
+            ops = tuple(op for copy in own for op in copy.ops)
+            kernel = replace(
+                kernel, ops=(*ops, *kernel.ops), anchor=kernel.anchor + len(ops),
+                read_bytes=kernel.read_bytes + sum(copy.read_bytes for copy in own),
+                write_bytes=kernel.write_bytes + sum(copy.write_bytes for copy in own),
+            )  # fmt: skip
+        found.append(kernel)
+    return [*found, *waiting.values()]
 
 
 def _without_constants(ops: Iterable[Op], inputs: Sequence[int]) -> list[Op]:

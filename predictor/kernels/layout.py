@@ -24,13 +24,18 @@ KEEPS = frozenset(("elementwise", "activation", "pool", "resize", "conv", "defor
 """Kinds whose result lies in memory as their (largest) input does."""
 
 
-def lay_out(graph: Graph, *, images_channels_last: bool = False) -> Graph:
+def lay_out(
+    graph: Graph, *, images_channels_last: bool = False, on_cpu: bool = False
+) -> Graph:
     """``graph`` with the copies that strides force, without those that they make needless.
 
-    Convolutions whose input has its channels last get the attribute ``channels_last``;
-    ``images_channels_last`` says that images come in that order.
+    Convolutions whose input has its channels last get the attribute ``channels_last``, others the
+    attribute ``order``: ``last``. Where operands do not follow one another in memory, ``run`` says
+    how many elements do until one of them steps. Copies that strides force are marked ``forced``.
+    ``images_channels_last`` says that images come in that order; ``on_cpu`` that PyTorch's routines
+    for processors run, whose group norm keeps the order of channels.
     """
-    layout = _Layout(graph)
+    layout = _Layout(graph, on_cpu)
     if images_channels_last:
         for tensor, spec in zip(graph.input_ids, graph.input_specs, strict=False):
             if len(spec.shape) == 4:
@@ -96,8 +101,8 @@ def channels_last(shape: Sequence[int], strides: Strides) -> bool:
 
 
 class _Layout:
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, on_cpu: bool) -> None:
+        self.graph, self.on_cpu = graph, on_cpu
         self.strides: dict[int, Strides] = {}
         self.ops: list[Op] = []
         self.next_id = 1 + max(
@@ -136,6 +141,9 @@ class _Layout:
         if is_contiguous(op.inputs[0].shape, strides):
             op = make_op(op.name, "reshape", op.target, op.inputs, op.outputs, op.weights,
                          op.input_ids, op.output_ids, op.weight_ids)  # fmt: skip
+        else:
+            run = common_run(op.inputs[0].shape, [strides], strides, ordered=False)
+            op = replace(op, attrs={**op.attrs, "run": run})
         self.ops.append(op)
 
     def _compute(self, op: Op) -> None:
@@ -143,29 +151,80 @@ class _Layout:
         strides = [self._of(t, s) for t, s in zip(op.input_ids, specs, strict=True)]
         ids = list(op.input_ids)
         for i, (spec, own) in enumerate(zip(specs, strides, strict=True)):
-            if _needs_copy(op, spec.shape, own):
-                ids[i] = self._copy(op, spec, ids[i])
-        attrs = op.attrs
-        if op.kind == "conv" and specs and channels_last(specs[0].shape, strides[0]):
-            attrs = {**attrs, "channels_last": True}
+            if _needs_copy(op, spec.shape, own) and not (self.on_cpu and _cpu_keeps(op, own)):
+                ids[i] = self._copy(op, spec, ids[i], own)
+        attrs = {**op.attrs, **_order_of(op, [spec.shape for spec in specs], strides)}
         self._place_results(op, [s.shape for s in specs], strides)
-        if attrs is op.attrs and ids == list(op.input_ids):
+        if len(attrs) == len(op.attrs) and ids == list(op.input_ids):
             self.ops.append(op)
         else:
             self.ops.append(replace(op, attrs=attrs, input_ids=tuple(ids)))
 
-    def _copy(self, op: Op, spec: TensorSpec, tensor: int) -> int:
+    def _copy(self, op: Op, spec: TensorSpec, tensor: int, strides: Strides) -> int:
         made = self.next_id
         self.next_id += 1
+        run = common_run(spec.shape, [strides], strides, ordered=False)
+        attrs = {"fn": "contiguous", "forced": True, "run": run}
         self.ops.append(make_op(op.name, "copy", op.target, (spec,), (spec,), (), (tensor,),
-                                (made,), (), {"fn": "contiguous"}))  # fmt: skip
+                                (made,), (), attrs))  # fmt: skip
         return made
 
     def _place_results(self, op: Op, shapes: list[tuple[int, ...]], strides: list[Strides]) -> None:
         for tensor, spec in zip(op.output_ids, op.outputs, strict=False):
-            found = _result_strides(op, shapes, strides, spec.shape)
+            if self.on_cpu and strides and _cpu_keeps(op, strides[0]):
+                found: Strides | None = ordered_like(spec.shape, strides[0])
+            else:
+                found = _result_strides(op, shapes, strides, spec.shape)
             if found is not None:
                 self.strides[tensor] = found
+
+
+def _order_of(
+    op: Op, shapes: list[tuple[int, ...]], strides: list[Strides]
+) -> dict[str, str | int | bool]:
+    """What an operator's routine meets in memory, as attributes; nothing where it is plain."""
+    if not shapes:
+        return {}
+    last = channels_last(shapes[0], strides[0])
+    if op.kind == "conv":
+        return {"channels_last": True} if last else {}
+    found: dict[str, str | int | bool] = {"order": "last"} if last and op.kind in KEEPS_ORDER else {}
+    if op.kind in ("elementwise", "activation") and op.outputs:
+        out = op.outputs[0].shape
+        full = [own for shape, own in zip(shapes, strides, strict=True) if shape == out]
+        run = common_run(out, full, full[0], ordered=True) if full else 0
+        if full and run < math.prod(out):
+            found["run"] = run
+    return found
+
+
+def _cpu_keeps(op: Op, strides: Strides) -> bool:
+    """A group norm over channels that are last, on a processor."""
+    if op.kind != "norm" or op.attrs.get("type") != "group" or not op.outputs:
+        return False
+    return channels_last(op.outputs[0].shape, strides)
+
+
+KEEPS_ORDER = frozenset(("pool", "resize", "norm", "reduce", "concat"))
+"""Kinds whose routines differ by the order of channels."""
+
+
+def common_run(
+    shape: Sequence[int], operands: Sequence[Strides], first: Strides, *, ordered: bool
+) -> int:
+    """Elements that follow one another in all operands, walking as ``shape`` is walked.
+
+    ``ordered`` walks in the order of ``first``'s strides, as element-wise loops do; else in the
+    order of the dimensions, as a copy into a contiguous tensor does.
+    """
+    dims = [i for i in range(len(shape)) if shape[i] != 1]
+    dims.sort(key=lambda i: (first[i], -i) if ordered else (0, -i))
+    run = 1
+    for i in dims:
+        if any(own[i] != run for own in operands):
+            break
+        run *= shape[i]
+    return run
 
 
 def _needs_copy(op: Op, shape: tuple[int, ...], strides: Strides) -> bool:

@@ -75,9 +75,10 @@ def _made(graph: Graph, precision: str, rules: FusionRules, layout: str) -> Prep
 def _lowered(graph: Graph, stored: Graph, precision: str, rules: FusionRules, layout: str) -> Graph:
     mixed = precision.startswith("amp")
     lowered = autocast(graph, PRECISIONS[precision]) if mixed else stored
-    if rules.layout != "strided":
+    if not rules.layout.startswith("strided"):
         return lowered
-    return lay_out(lowered, images_channels_last=layout == "nhwc")
+    return lay_out(lowered, images_channels_last=layout == "nhwc",
+                   on_cpu=rules.layout == "strided-cpu")  # fmt: skip
 
 
 def lower(graph: Graph, precision: str, rules: FusionRules | str, layout: str = "nchw") -> Graph:

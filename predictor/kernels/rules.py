@@ -29,7 +29,9 @@ class FusionRules:
     kernels). ``multi_use`` lets a kernel hand out a tensor and go on. ``zeros`` is what becomes of
     multiplications by zero, see :mod:`predictor.kernels.zeros`. ``layout`` is ``strided`` where
     operators read tensors as their strides say, and copy where they cannot (see
-    :mod:`predictor.kernels.layout`), or ``free`` where the runtime chooses the order itself.
+    :mod:`predictor.kernels.layout`), ``strided-cpu`` as processors do, or ``free`` where the runtime chooses the order itself.
+    ``copies`` says whether a copy that strides force is a ``kernel`` of its own, or ``inside`` the
+    operator that needs it, as it is where operators are timed.
     """
 
     name: str
@@ -45,6 +47,7 @@ class FusionRules:
     decompose: dict[str, tuple[str, ...]] = field(default_factory=dict)
     zeros: str = "run"
     layout: str = "free"
+    copies: str = "kernel"
 
 
 def words(op: Op) -> tuple[str, str]:

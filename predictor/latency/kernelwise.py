@@ -1,9 +1,11 @@
 """Trees per class of kernels, trained on kernels timed inside running networks of one device.
 
-They predict log(measured / roofline), so sizes outside the measured ones follow the roofline. One
-device is one hardware: absolute sizes are columns here, unlike in :mod:`predictor.latency.boosted`,
-whose storage and evaluation this shares. The file also holds the hardware that the rooflines were
-taken on, so a later edit of the device's facts does not move predictions.
+They predict log(measured / roofline), the roofline's parts (a launch, arithmetic, bytes read,
+written and of weights) added up at rates that were fitted for the class: so sizes outside the
+measured ones follow the roofline, and small kernels the cost of a call. One device is one hardware:
+absolute sizes are columns here, unlike in :mod:`predictor.latency.boosted`, whose storage and
+evaluation this shares. The file also holds the hardware that the rooflines were taken on, so a
+later edit of the device's facts does not move predictions.
 """
 
 from __future__ import annotations
@@ -30,15 +32,20 @@ COLUMNS = (
     "channels_last", "images", "log_channels", "channels_remainder_8", "channels_remainder_16",
     "log_height", "log_width", "width_remainder_8", "taps_high", "taps_wide", "padded", "dilation",
     "path", "function", "in_place", "operands", "log_smallest", "log_run", "run_remainder_8",
-    "log_row", "log_rows", "log_packed_b_l2", "log_unfolded_l2",
+    "log_row", "log_rows", "log_packed_b_l2", "log_unfolded_l2", "log_copy_run",
 )  # fmt: skip
 """What the trees see of a kernel: sizes, shape of the work, routine, place in the caches."""
 
+PARTS = ("launch", "products", "elementwise", "read", "write", "weights")
+"""What a kernel's roofline is made of; a class has a rate for each."""
+LAUNCH_S = 1e-6
+"""The part of a launch, so that its rate is in microseconds."""
 TILE = 64
 """Side of the output tiles that are counted as waves over the units."""
 KEPT = 200_000
 """Kernels whose predictions are kept: a search asks for the same ones again and again."""
 _HARDWARE = tuple(Hardware.__slots__)
+_OWN = {"hardware": float, "rates": float, "threads": int, "spread": float}
 
 
 def columns(features: Features, details: Details, hardware: Hardware, threads: int = 1) -> Floats:
@@ -66,7 +73,7 @@ def columns(features: Features, details: Details, hardware: Hardware, threads: i
         "taps": f.taps, "stride": f.stride, "winograd": f.winograd,
         "flops_an_output": f.elementwise_flops / outputs,
         "elementwise_share": f.elementwise_flops / (2 * f.macs + f.elementwise_flops + 1),
-        "steps": f.steps, "launches": f.launches, "channels_last": f.channels_last,
+        "steps": f.steps, "launches": f.launches, "channels_last": d.channels_last,
         "images": d.images, "log_channels": _log(np.maximum(d.channels, 1.0)),
         "channels_remainder_8": d.channels % 8, "channels_remainder_16": d.channels % 16,
         "log_height": _log(np.maximum(d.height, 1.0)), "log_width": _log(np.maximum(d.width, 1.0)),
@@ -79,8 +86,26 @@ def columns(features: Features, details: Details, hardware: Hardware, threads: i
         "log_rows": _log(outputs / np.maximum(d.row, 1.0), 1e-3),
         "log_packed_b_l2": _log(4 * f.n * f.k / hardware.l2_bytes),
         "log_unfolded_l2": _log(4 * f.m * f.k / hardware.l2_bytes),
+        "log_copy_run": _log(d.copy_run, 0.1),
     }  # fmt: skip
     return np.column_stack([found[name] for name in COLUMNS])
+
+
+def parts(features: Features, hardware: Hardware) -> Floats:
+    """Seconds (kernels x :data:`PARTS`) at the hardware's peaks."""
+    f = features
+    activations = np.maximum(f.read_bytes - f.weight_bytes, 0.0)
+    return np.column_stack([
+        LAUNCH_S * f.steps, 2 * f.macs / hardware.peak_flops,
+        f.elementwise_flops / hardware.vector_flops, activations / hardware.bandwidth,
+        f.write_bytes / hardware.bandwidth, f.weight_bytes / hardware.bandwidth,
+    ])  # fmt: skip
+
+
+def base_s(parts_s: Floats, cls: npt.NDArray[np.int64], rates: Floats) -> Floats:
+    """Seconds of kernels of these parts at the rates of their classes."""
+    result: Floats = np.maximum((parts_s * rates[cls]).sum(axis=1), 1e-9)
+    return result
 
 
 def _log(x: Floats, least: float = 1e-12) -> Floats:
@@ -90,14 +115,16 @@ def _log(x: Floats, least: float = 1e-12) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Kernelwise:
-    """A forest with a class a tree, the hardware that its rooflines stand on, and the threads.
+    """A forest with a class a tree, and what its roofline stands on.
 
+    ``rates`` (classes x :data:`PARTS`) multiply the roofline's parts, in the order of classes.
     ``spread`` is, by class, the 90 % quantile of ``|log(predicted / measured)|`` of kernels of
     families that were left out (NaN: never measured).
     """
 
     forest: Forest
     hardware: Hardware
+    rates: Floats
     threads: int = 1
     spread: Floats = field(default_factory=lambda: np.full(len(CLASSES), np.nan))
     _known: dict[bytes, float] = field(default_factory=dict, repr=False, compare=False)
@@ -112,7 +139,7 @@ class Kernelwise:
         return np.isin(features.cls, self.classes)
 
     def seconds(self, features: Features, details: Details) -> Floats:
-        """Seconds a kernel; the roofline where :meth:`answers` is False."""
+        """Seconds a kernel; usual rates of the roofline where :meth:`answers` is False."""
         matrix = columns(features, details, self.hardware, self.threads)
         log_factor = np.zeros(len(features))
         keys = [
@@ -127,11 +154,12 @@ class Kernelwise:
             found = self.log_factors(features.cls[at], matrix[at])
             self._known.update(zip(new, found.tolist(), strict=True))
         log_factor[:] = [self._known[key] for key in keys]
-        result: Floats = np.maximum(floor_s(features, self.hardware), 1e-9) * np.exp(log_factor)
+        base = base_s(parts(features, self.hardware), features.cls, self.rates)
+        result: Floats = base * np.exp(log_factor)
         return result
 
     def log_factors(self, cls: npt.NDArray[np.int64], matrix: Floats) -> Floats:
-        """log(seconds / roofline) for rows of :func:`columns`, each by the trees of its class."""
+        """log(seconds / base) for rows of :func:`columns`, each by the trees of its class."""
         result = np.zeros(len(matrix))
         for kind in np.unique(cls):
             roots = self.forest.roots[self.forest.root_class == kind]
@@ -144,11 +172,12 @@ class Kernelwise:
         """One ``.npz`` file: the forest's arrays, and this module's own beside them."""
         buffer = io.BytesIO()
         with np.load(io.BytesIO(self.forest.to_bytes()), allow_pickle=False) as arrays:
-            parts = {name: arrays[name] for name in arrays.files}
-        parts["hardware"] = np.array([getattr(self.hardware, name) for name in _HARDWARE])
-        parts["threads"] = np.array([self.threads])
-        parts["spread"] = self.spread
-        np.savez_compressed(buffer, **parts)
+            stored = {name: arrays[name] for name in arrays.files}
+        stored["rates"] = self.rates.ravel()
+        stored["hardware"] = np.array([getattr(self.hardware, name) for name in _HARDWARE])
+        stored["threads"] = np.array([self.threads])
+        stored["spread"] = self.spread
+        np.savez_compressed(buffer, **stored)
         return buffer.getvalue()
 
     @classmethod
@@ -163,16 +192,19 @@ class Kernelwise:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 own: dict[str, Any] = {
                     name: arrays[name].astype(kind, casting="same_kind")
-                    for name, kind in (("hardware", float), ("threads", int), ("spread", float))
+                    for name, kind in _OWN.items()
                 }
         except DAMAGE as error:
             raise ArtifactError(f"{place}: {error}. The file is damaged; reinstall") from None
         hardware, threads, spread = own["hardware"], own["threads"], own["spread"]
+        rates = own["rates"]
         ok = (
             forest.by_class
             and forest.columns == COLUMNS
             and hardware.shape == (len(_HARDWARE),)
             and bool((np.isfinite(hardware) & (hardware > 0)).all())
+            and rates.shape == (len(CLASSES) * len(PARTS),)
+            and bool((np.isfinite(rates) & (rates >= 0)).all())
             and threads.shape == (1,)
             and 1 <= threads[0] <= 4096
             and spread.shape == (len(CLASSES),)
@@ -180,7 +212,8 @@ class Kernelwise:
         )
         if not ok:
             raise ArtifactError(f"{place}: its parts do not fit together; reinstall, or train anew")
-        return cls(forest, Hardware(*hardware.tolist()), int(threads[0]), spread)
+        table = rates.reshape(len(CLASSES), len(PARTS))
+        return cls(forest, Hardware(*hardware.tolist()), table, int(threads[0]), spread)
 
 
 def with_classes(forest: Forest, root_class: npt.NDArray[np.int32]) -> Forest:

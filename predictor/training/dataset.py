@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from predictor.errors import MeasurementError
 from predictor.kernels.details import Details, details_of
 from predictor.kernels.features import CLASS_INDEX, Features, Floats, Ints, featurize
-from predictor.latency.kernelwise import columns
+from predictor.latency.kernelwise import columns, parts
 from predictor.latency.physical import Hardware, floor_s
 from predictor.latency.table import signature
 
@@ -46,9 +46,10 @@ SCORED = ("zoo", "nas")
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Timed kernels, one entry each. ``matrix`` has the columns of the learned model.
+    """Timed kernels, one entry each. ``matrix`` has the columns of the learned model, ``parts``
+    the parts of its roofline, ``raw`` :data:`RAW`.
 
-    ``roofline_s`` and ``seconds`` give the label log(seconds / roofline); ``share`` is the
+    ``share`` is the
     kernel's part of its network, 0 for isolated ones; ``family`` and ``network`` are numbers into
     the dataset's names, -1 for isolated kernels; ``place`` into :data:`PLACES`.
     """
@@ -56,6 +57,7 @@ class Rows:
     cls: Ints
     matrix: Floats
     raw: Floats
+    parts: Floats
     roofline_s: Floats
     seconds: Floats
     weight: Floats
@@ -78,7 +80,8 @@ class Networks:
     """Whole networks, one entry each, and their kernels laid end to end.
 
     ``turns_ms`` has one column a turn, NaN where a network was not timed again; ``label_ms`` is
-    the geometric mean of its turns. ``owner`` says whose each kernel is.
+    the geometric mean of its turns. ``owner`` says whose each kernel is, ``launches`` how many
+    operators a network launches.
     """
 
     names: tuple[str, ...]
@@ -86,10 +89,12 @@ class Networks:
     space: tuple[str, ...]
     turns_ms: Floats
     label_ms: Floats
+    launches: Floats
     owner: Ints
     cls: Ints
     matrix: Floats
     raw: Floats
+    parts: Floats
     roofline_s: Floats
     features: Features
 
@@ -185,8 +190,35 @@ def dataset_of(measured: Measurements, hardware: Hardware | None = None) -> Data
             f"and {len(networks)} networks; at least {LEAST_KERNELS} and {LEAST_NETWORKS} are "
             f"needed. Measure more: predict-latency profile --name {measured.name} --time 10min"
         )
-    rows = _rows(timed, families, networks.names, hardware, measured.threads)
+    rows = _rows(_placed(timed, measured), families, networks.names, hardware, measured.threads)
     return Dataset(rows, networks, families, hardware, measured.threads)
+
+
+TIMED_RULES = {("eager", "cpu"): "eager-cpu", ("eager", "cuda"): "eager-timed"}
+"""Fusion rules of operators as they are timed, where they differ from the runtime's."""
+
+
+def rules_of(measured: Measurements) -> str:
+    """The fusion rules that kernels of a measured target are made with."""
+    return TIMED_RULES.get((measured.runtime, measured.device), measured.runtime)
+
+
+def _placed(timed: Sequence[KernelTiming], measured: Measurements) -> list[KernelTiming]:
+    """The timings with kernels as :func:`rules_of` makes them, found by what they write."""
+    from predictor.kernels.lowering import prepare
+
+    rules = rules_of(measured)
+    if rules == measured.runtime:
+        return list(timed)
+    made: dict[tuple[str, int], Kernel] = {}
+    for label, graph in {n.label: n.graph for n in measured.networks}.items():
+        for kernel in prepare(graph, measured.precision, rules).kernels:
+            made.update({(label, out): kernel for op in kernel.ops for out in op.output_ids})
+    return [
+        replace(k, kernel=made.get((k.network, k.kernel.ops[-1].output_ids[0]), k.kernel))
+        if k.network else k
+        for k in timed
+    ]  # fmt: skip
 
 
 def kernel_columns(
@@ -226,8 +258,8 @@ def _rows(
     seconds = 1e-3 * np.array([k.latency_ms for k in timed])
     owner = np.array([network.get(k.network, -1) for k in timed], dtype=np.int64)
     return Rows(
-        features.cls, matrix, raw_dimensions(features, details), roofline_s(features, hardware),
-        seconds, _weights(timed, place, features.cls), _shares(owner, seconds, place, len(names)),
+        features.cls, matrix, raw_dimensions(features, details), parts(features, hardware),
+        roofline_s(features, hardware), seconds, _weights(timed, place, features.cls), _shares(owner, seconds, place, len(names)),
         np.array(signatures, dtype=np.int64),
         np.array([number.get(k.family, -1) for k in timed], dtype=np.int64), owner, place,
     )  # fmt: skip
@@ -265,22 +297,23 @@ def _networks(
             turns.setdefault(timing.label, {}).setdefault(timing.turn, timing)
     number = {name: i for i, name in enumerate(families)}
     last = max((turn for by_turn in turns.values() for turn in by_turn), default=1)
-    parts, owner, table = [], [], np.full((len(turns), max(2, last)), np.nan)
+    made, owner, table = [], [], np.full((len(turns), max(2, last)), np.nan)
     for i, by_turn in enumerate(turns.values()):
         first = next(iter(by_turn.values()))
-        ready = prepare(first.graph, measured.precision, measured.runtime)
-        parts.append(kernel_columns(ready.kernels, hardware, measured.threads))
+        ready = prepare(first.graph, measured.precision, rules_of(measured))
+        made.append(kernel_columns(ready.kernels, hardware, measured.threads))
         owner.append(np.full(len(ready.kernels), i, dtype=np.int64))
         for turn, timing in by_turn.items():
             table[i, turn - 1] = timing.latency_ms
     firsts = [next(iter(by_turn.values())) for by_turn in turns.values()]
-    if not parts:
+    if not made:
         raise MeasurementError(f"{measured.name} {measured.runtime}: no network was timed")
-    features = Features.join([part[0] for part in parts])
+    features = Features.join([part[0] for part in made])
     return Networks(
         tuple(turns), np.array([number[t.family] for t in firsts], dtype=np.int64),
         tuple(t.space for t in firsts), table, np.exp(np.nanmean(np.log(table), axis=1)),
-        np.concatenate(owner), features.cls, np.concatenate([part[2] for part in parts]),
-        np.concatenate([raw_dimensions(part[0], part[1]) for part in parts]),
-        roofline_s(features, hardware), features,
+        np.array([part[0].launches.sum() for part in made]),
+        np.concatenate(owner), features.cls, np.concatenate([part[2] for part in made]),
+        np.concatenate([raw_dimensions(part[0], part[1]) for part in made]),
+        parts(features, hardware), roofline_s(features, hardware), features,
     )  # fmt: skip

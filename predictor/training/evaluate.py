@@ -39,6 +39,7 @@ class Evaluation:
     baselines: Mapping[str, Floats]
     settings: tuple[Mapping[str, Any], ...]
     scales: tuple[float, ...]
+    host_us: tuple[float, ...]
 
     @property
     def counted(self) -> Flags:
@@ -73,13 +74,13 @@ def evaluate(
     log_error = np.full(len(nets), np.nan)
     fold = np.full(len(nets), -1, dtype=np.int64)
     beside = {name: np.full(len(nets), np.nan) for name in BASELINES} if baselines else {}
-    settings, scales = [], []
+    settings, scales, host_us = [], [], []
     for number, group in enumerate(groups):
         say(f"fold {number + 1} of {len(groups)}")
         out_rows, out_networks = data.inside(group)
         held = out_networks & scored
         fitted = fit(data, ~out_rows, ~out_networks, trials)
-        predicted = fitted.scale * network_ms(fitted, data, held)
+        predicted = network_ms(fitted, data, held)
         log_error[held] = np.log(predicted[held] / nets.label_ms[held])
         fold[held] = number
         for name, values in beside.items():
@@ -87,8 +88,9 @@ def evaluate(
             values[held] = np.log(answer[held] / nets.label_ms[held])
         settings.append({n: getattr(fitted.settings, n) for n in type(fitted.settings).__slots__})
         scales.append(fitted.scale)
+        host_us.append(fitted.host_us)
     return Evaluation(data, log_error, _covered(log_error, fold), fold, beside, tuple(settings),
-                      tuple(scales))  # fmt: skip
+                      tuple(scales), tuple(host_us))  # fmt: skip
 
 
 def _covered(log_error: Floats, fold: Ints) -> Floats:

@@ -16,20 +16,34 @@ from typing import Any
 import numpy as np
 
 from predictor.errors import MissingExtra
-from predictor.kernels.features import CLASSES, Floats, Ints
+from predictor.kernels.features import CLASS_INDEX, CLASSES, Floats, Ints
 from predictor.latency.boosted import Forest, from_lightgbm
 from predictor.latency.intervals import conformal_quantile
-from predictor.latency.kernelwise import COLUMNS, Kernelwise, with_classes
-from predictor.training.dataset import Dataset, Flags, Rows
+from predictor.latency.kernelwise import (
+    COLUMNS,
+    PARTS,
+    Kernelwise,
+    base_s,
+    with_classes,
+)
+from predictor.training.dataset import LEAST_NETWORKS, Dataset, Flags, Rows
 from predictor.training.folds import family_groups
 
 SEED = 20250
 TRIALS = 24
 INNER_FOLDS = 3
 """Groups of families on which hyper-parameters are chosen, inside what a fit may see."""
-LEAST_ROWS = 24
+LEAST_OWN = 20
 """Pooled rows of a class from which trees are grown; below, one factor is taken."""
+KIN = {"grouped": ("conv", "pointwise"), "matmul": ("linear",), "linear": ("matmul",)}
+KIN_WEIGHT = 0.3
+"""Classes whose rows help to grow a class's trees, as the same routines run them, and how much."""
 SHARE_FLOOR = 1e-3
+USUAL_RATES = (5.0, 1.2, 1.0, 0.7, 0.7, 1.0)
+"""Microseconds a launch, and the rates of the roofline's other parts, where nothing says better."""
+RATE_HUBER, RATE_STEPS = 0.3, 6
+HUBER, HUBER_STEPS = 0.05, 20
+"""Relative error from which a network counts less, and how often weights are worked out anew."""
 INSTALL = "training needs LightGBM and Optuna: pip install 'latency-predictor[train]'"
 
 
@@ -44,10 +58,10 @@ class Settings:
     rounds: int = 150
     leaves: int = 15
     rate: float = 0.08
-    least_rows: int = 4
-    columns: float = 0.6
-    l2: float = 1.0
-    share_power: float = 0.5
+    least_rows: int = 5
+    columns: float = 0.4
+    l2: float = 2.0
+    share_power: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +70,34 @@ class Pool:
 
     cls: Ints
     matrix: Floats
-    label: Floats
+    parts: Floats
+    log_seconds: Floats
     weight: Floats
     share: Floats
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A fitted model: ``scale`` is what a whole network takes over the sum of its kernels."""
+    """A fitted model. A whole network takes ``scale`` times the sum of its kernels, and
+    ``host_us`` microseconds for each operator that is launched."""
 
+    rates: Floats
     boosters: Mapping[int, Any]
     constants: Mapping[int, float]
     settings: Settings
     scale: float = 1.0
+    host_us: float = 0.0
 
-    def log_factors(self, cls: Ints, matrix: Floats) -> Floats:
-        """log(seconds / roofline) a kernel; 0 for classes without a measurement."""
-        result = np.zeros(len(cls))
+    def seconds(self, cls: Ints, parts_s: Floats, matrix: Floats) -> Floats:
+        """Seconds a kernel; at usual rates for classes without a measurement."""
+        factor = np.zeros(len(cls))
         for kind in np.unique(cls):
             mine = np.flatnonzero(cls == kind)
             if int(kind) in self.boosters:
-                result[mine] = self.boosters[int(kind)].predict(matrix[mine], num_threads=1)
+                factor[mine] = self.boosters[int(kind)].predict(matrix[mine], num_threads=1)
             else:
-                result[mine] = self.constants.get(int(kind), 0.0)
+                factor[mine] = self.constants.get(int(kind), 0.0)
+        result: Floats = base_s(parts_s, cls, self.rates) * np.exp(factor)
         return result
 
 
@@ -105,28 +124,60 @@ def pooled(rows: Rows) -> Pool:
     key = rows.signature * 8 + rows.place
     _, first, back = np.unique(key, return_index=True, return_inverse=True)
     weight = np.bincount(back, rows.weight)
-    label = np.bincount(back, rows.weight * np.log(rows.seconds / rows.roofline_s)) / weight
+    log_seconds = np.bincount(back, rows.weight * np.log(rows.seconds)) / weight
     share = np.bincount(back, rows.weight * rows.share) / weight
     known = share > 0
     usual = float(np.median(share[known])) if known.any() else 1.0
     share = np.where(known, share, usual)
-    return Pool(rows.cls[first], rows.matrix[first], label, np.sqrt(weight), share)
+    return Pool(rows.cls[first], rows.matrix[first], rows.parts[first], log_seconds,
+                np.sqrt(weight), share)  # fmt: skip
 
 
 def grow(pool: Pool, settings: Settings, seed: int = SEED) -> Trained:
-    """Trees for each class of ``pool``."""
+    """Rates and trees for each class of ``pool``."""
+    rates = np.tile(USUAL_RATES, (len(CLASSES), 1))
+    for kind in np.unique(pool.cls):
+        mine = pool.cls == kind
+        rates[kind] = class_rates(pool.parts[mine], np.exp(pool.log_seconds[mine]),
+                                  pool.weight[mine])  # fmt: skip
+    label = pool.log_seconds - np.log(base_s(pool.parts, pool.cls, rates))
+    weight = pool.weight * (pool.share + SHARE_FLOOR) ** settings.share_power
     boosters: dict[int, Any] = {}
     constants: dict[int, float] = {}
-    weight = pool.weight * (pool.share + SHARE_FLOOR) ** settings.share_power
     for kind in np.unique(pool.cls):
-        mine = np.flatnonzero(pool.cls == kind)
-        if len(mine) < LEAST_ROWS:
-            constants[int(kind)] = float(np.average(pool.label[mine], weights=weight[mine]))
-        else:
-            boosters[int(kind)] = _booster(
-                pool.matrix[mine], pool.label[mine], weight[mine], settings, seed
-            )
-    return Trained(boosters, constants, settings)
+        own = pool.cls == kind
+        if own.sum() < LEAST_OWN:
+            constants[int(kind)] = float(np.average(label[own], weights=weight[own]))
+            continue
+        kin = [CLASS_INDEX[name] for name in KIN.get(CLASSES[kind], ())]
+        mine = np.flatnonzero(own | np.isin(pool.cls, kin))
+        counts = weight[mine] * np.where(own[mine], 1.0, KIN_WEIGHT)
+        boosters[int(kind)] = _booster(pool.matrix[mine], label[mine], counts, settings, seed)
+    return Trained(rates, boosters, constants, settings)
+
+
+def class_rates(parts_s: Floats, seconds: Floats, weight: Floats) -> Floats:
+    """What each part of the roofline counts in a class: least squares on relative errors.
+
+    None is negative; each is pulled to :data:`USUAL_RATES` as by one row of its own; rows that are
+    far off count less.
+    """
+    try:
+        from scipy.optimize import nnls
+    except ImportError:
+        raise MissingExtra(INSTALL) from None
+    usual = np.array(USUAL_RATES)
+    design, weight = parts_s / seconds[:, None], weight / weight.mean()
+    trust = np.ones(len(seconds))
+    found = usual
+    for _ in range(RATE_STEPS):
+        root = np.sqrt(weight * trust)
+        matrix = np.vstack([design * root[:, None], np.diag(1 / usual)])
+        found = nnls(matrix, np.concatenate([root, np.ones(len(usual))]))[0]
+        error = np.abs(np.log(np.maximum(design @ found, 1e-9)))
+        trust = np.minimum(1.0, RATE_HUBER / np.maximum(error, 1e-9))
+    result: Floats = found
+    return result
 
 
 def _booster(matrix: Floats, label: Floats, weight: Floats, settings: Settings, seed: int) -> Any:
@@ -135,7 +186,7 @@ def _booster(matrix: Floats, label: Floats, weight: Floats, settings: Settings, 
         "objective": "regression", "num_leaves": settings.leaves, "verbosity": -1,
         "learning_rate": settings.rate, "min_data_in_leaf": settings.least_rows,
         "feature_fraction_bynode": settings.columns, "lambda_l2": settings.l2,
-        "max_bin": 255, "min_data_in_bin": 1, "min_sum_hessian_in_leaf": 0.0, "seed": seed,
+        "max_bin": 255, "min_data_in_bin": 1, "min_sum_hessian_in_leaf": 1e-3, "seed": seed,
         "deterministic": True, "force_row_wise": True, "num_threads": 1,
     }  # fmt: skip
     data = module.Dataset(matrix, label, weight=weight / weight.mean(), free_raw_data=False)
@@ -145,12 +196,18 @@ def _booster(matrix: Floats, label: Floats, weight: Floats, settings: Settings, 
 
 
 def network_ms(trained: Trained, data: Dataset, which: Flags) -> Floats:
-    """Milliseconds of the networks in ``which``, the sum of their kernels; NaN for the others."""
+    """Milliseconds of the networks in ``which``; NaN for the others."""
+    launched_ms = 1e-3 * trained.host_us * data.networks.launches
+    result: Floats = trained.scale * kernels_ms(trained, data, which) + launched_ms
+    return result
+
+
+def kernels_ms(trained: Trained, data: Dataset, which: Flags) -> Floats:
+    """Milliseconds of all kernels of the networks in ``which``; NaN for the others."""
     nets = data.networks
     mine = np.flatnonzero(which[nets.owner])
-    log_factor = trained.log_factors(nets.cls[mine], nets.matrix[mine])
     seconds = np.zeros(len(nets.owner))
-    seconds[mine] = nets.roofline_s[mine] * np.exp(log_factor)
+    seconds[mine] = trained.seconds(nets.cls[mine], nets.parts[mine], nets.matrix[mine])
     return np.where(which, 1e3 * nets.sums(seconds), np.nan)
 
 
@@ -161,6 +218,7 @@ class Inner:
     data: Dataset
     pools: tuple[Pool, ...]
     held: tuple[Flags, ...]
+    overhead: Overhead
 
     @staticmethod
     def of(data: Dataset, rows: Flags, networks: Flags, seed: int = SEED) -> Inner:
@@ -170,22 +228,72 @@ class Inner:
             out_rows, out_networks = data.inside(group)
             pools.append(pooled(data.rows.take(rows & ~out_rows)))
             held.append(networks & out_networks)
-        return Inner(data, tuple(pools), tuple(held))
+        return Inner(data, tuple(pools), tuple(held), overhead(data, rows, networks))
 
-    def log_ratios(self, settings: Settings) -> Floats:
-        """log(sum of kernels / measured) of every held-out network, NaN for networks not seen."""
-        ratio = np.full(len(self.data.networks), np.nan)
+    def sums_ms(self, settings: Settings) -> Floats:
+        """Milliseconds of the kernels of every held-out network, NaN for networks not seen."""
+        found = np.full(len(self.data.networks), np.nan)
         for pool, held in zip(self.pools, self.held, strict=True):
-            total = network_ms(grow(pool, settings), self.data, held)
-            ratio[held] = np.log(total[held] / self.data.networks.label_ms[held])
-        return ratio
+            found[held] = kernels_ms(grow(pool, settings), self.data, held)[held]
+        return found
 
     def score(self, settings: Settings) -> float:
         """Mean absolute log error of held-out networks after one factor, lower is better."""
-        ratio = self.log_ratios(settings)
-        scored = self.data.networks.scored & np.isfinite(ratio)
-        known = ratio[scored] if scored.any() else ratio[np.isfinite(ratio)]
-        return float(np.mean(np.abs(known - np.median(known))))
+        error = self.overhead.log_errors(self.sums_ms(settings), self.data)
+        scored = _counting(self.data, np.isfinite(error))
+        return float(np.mean(np.abs(error[scored] - np.median(error[scored]))))
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """What networks take beside the sum of their kernels: a factor, and a cost an operator."""
+
+    scale: float
+    host_us: float
+
+    def log_errors(self, sums_ms: Floats, data: Dataset) -> Floats:
+        """log(predicted / measured) of networks whose kernels take ``sums_ms``."""
+        total = self.scale * sums_ms + 1e-3 * self.host_us * data.networks.launches
+        result: Floats = np.log(total / data.networks.label_ms)
+        return result
+
+
+def overhead(data: Dataset, rows: Flags, networks: Flags) -> Overhead:
+    """From networks whose kernels were timed in place: measured sums against measured totals.
+
+    Least squares on relative errors with Huber's weights, neither part negative. Networks that
+    only train (medleys run without modules around them) do not count.
+    """
+    nets, seen = data.networks, data.rows
+    mine = rows & (seen.place == 0) & (seen.network >= 0)
+    sums = 1e3 * np.bincount(seen.network[mine], seen.seconds[mine], minlength=len(nets))
+    counting = _counting(data, networks & (sums > 0))
+    if counting.sum() < LEAST_NETWORKS:
+        return Overhead(1.0, 0.0)
+    design = np.column_stack([sums, 1e-3 * nets.launches])[counting]
+    design /= nets.label_ms[counting][:, None]
+    weight = np.ones(len(design))
+    for _ in range(HUBER_STEPS):
+        part = _least_squares(design, weight)
+        error = np.abs(design @ part - 1.0)
+        weight = np.minimum(1.0, HUBER / np.maximum(error, 1e-9))
+    return Overhead(float(part[0]), float(part[1]))
+
+
+def _least_squares(design: Floats, weight: Floats) -> Floats:
+    """Two parts that make 1 of each row; the second is dropped where it came out negative."""
+    root = np.sqrt(weight)[:, None]
+    part: Floats = np.linalg.lstsq(design * root, root[:, 0], rcond=None)[0]
+    if part[1] < 0 or part[0] <= 0:
+        first = design[:, 0]
+        part = np.array([(weight * first).sum() / (weight * first * first).sum(), 0.0])
+    return part
+
+
+def _counting(data: Dataset, networks: Flags) -> Flags:
+    """Those of ``networks`` that are scored; all of them where none is."""
+    scored = networks & data.networks.scored
+    return scored if scored.any() else networks
 
 
 def tune(inner: Inner, trials: int = TRIALS, seed: int = SEED) -> Settings:
@@ -218,22 +326,23 @@ def _suggested(trial: Any) -> Settings:
         least_rows=trial.suggest_int("least_rows", 2, 20, log=True),
         columns=trial.suggest_float("columns", 0.2, 1.0),
         l2=trial.suggest_float("l2", 0.01, 10.0, log=True),
-        share_power=trial.suggest_float("share_power", 0.0, 1.0),
+        share_power=trial.suggest_float("share_power", 0.0, 0.6),
     )
 
 
 def fit(data: Dataset, rows: Flags, networks: Flags, trials: int = TRIALS) -> Trained:
-    """Settings chosen on inner folds, trees on all of ``rows``, the scale from the inner folds.
+    """Settings chosen on inner folds, trees on all of ``rows``, what comes on top of their sum.
 
-    The scale is the median of measured over predicted for networks that were left out of an inner
-    fold, hence of ``networks`` only, and of kernels that the trees had not seen.
+    That is :func:`overhead`, times the median of measured over predicted for networks that were
+    left out of an inner fold, hence of ``networks`` only, and of kernels not seen by their trees.
     """
     inner = Inner.of(data, rows, networks)
     settings = tune(inner, trials)
-    ratio = inner.log_ratios(settings)
-    scale = math.exp(-float(np.median(ratio[np.isfinite(ratio)])))
+    error = inner.overhead.log_errors(inner.sums_ms(settings), data)
+    factor = math.exp(-float(np.median(error[_counting(data, np.isfinite(error))])))
     grown = grow(pooled(data.rows.take(rows)), settings)
-    return Trained(grown.boosters, grown.constants, settings, scale)
+    return Trained(grown.rates, grown.boosters, grown.constants, settings, factor * inner.overhead.scale,
+                   factor * inner.overhead.host_us)  # fmt: skip
 
 
 def log_error_90(log_errors: Sequence[float]) -> float:
@@ -251,7 +360,7 @@ def stored(trained: Trained, data: Dataset, spread: Floats | None = None) -> Ker
         forests.append(_leaf(value))
         owners.append(kind)
     nothing = np.full(len(CLASSES), np.nan)
-    return Kernelwise(_joined(forests, owners), data.hardware, data.threads,
+    return Kernelwise(_joined(forests, owners), data.hardware, trained.rates, data.threads,
                       nothing if spread is None else spread)  # fmt: skip
 
 
