@@ -24,6 +24,7 @@ from predictor.profiling.import_networks import (
 )
 from predictor.profiling.imported import append, device_name, measurements_folder
 from predictor.profiling.importers import (
+    SLIP,
     Layer,
     Reading,
     fail,
@@ -47,6 +48,8 @@ READERS: dict[str, Callable[[bytes, str], Reading]] = {
 FORMATS = ("auto", *READERS)
 LARGEST_FILE = 128 << 20
 """Bytes; a profile of more than this holds more repeats than anyone needs."""
+WHOLE = {"trtexec": "the file of --exportTimes", "tflite": "the log of benchmark_model"}
+"""Where a format has the latency of the whole network, if not in the file of its layers."""
 KINDS = "trtexec's JSON, an onnxruntime profile, the output of benchmark_model, or a CSV table"
 
 
@@ -96,6 +99,7 @@ def import_files(
     remarks = _twice(readings)
     readings = list({reading.sha256: reading for reading in readings}.values())
     remarks += [text for reading in readings for text in reading.remarks]
+    _check_sum(readings)
     networks = networks_of(readings, target, remarks)
     single = [reading for reading in readings if not reading.rows]
     matches: list[tuple[Reading, Match]] = []
@@ -164,6 +168,20 @@ def _twice(readings: Sequence[Reading]) -> list[str]:
     return remarks
 
 
+def _check_sum(readings: Sequence[Reading]) -> None:
+    """The layers of TensorRT follow one another: together they take about as long as the whole."""
+    whole = [reading.latency for reading in readings if reading.latency is not None]
+    for reading in readings:
+        if reading.runtime != "tensorrt" or not reading.layers or len(whole) != 1:
+            continue
+        total = sum(layer.latency_ms for layer in reading.layers)
+        small, large = sorted((total, whole[0].latency_ms))
+        if large > SLIP * small:
+            fail(reading.file, f"the layers take {total:g} ms together, the whole network "
+                 f"{whole[0].latency_ms:g} ms: different units, or of different "
+                 "networks")  # fmt: skip
+
+
 # --- kernels -------------------------------------------------------------------------------------
 
 
@@ -180,8 +198,9 @@ def _matches(
     if not timed:
         return []
     if not any(reading.latency for reading in readings):
-        remarks.append("no latency of the whole network is in it (layers overlap, and there is "
-                       "time between them): add the file of --exportTimes")  # fmt: skip
+        remarks.append(f"{timed[0].file}: no latency of the whole network is in it (there is "
+                       f"time between layers); import {WHOLE.get(timed[0].format, 'it')} "
+                       "too")  # fmt: skip
     model = model_of(target, timed[0])
     graph, kernels = _kernels(model, target, runtime, precision)
     found = []
@@ -250,6 +269,6 @@ def _kernel_cells(reading: Reading, match: Match, target: Target) -> dict[str, s
     return {
         "signature": signature(kernel), "latency_ms": f"{layer.latency_ms:.9g}",
         "repeats": str(layer.repeats), "spread": f"{spread:.6g}", "kernel": kernel.kind,
-        "layer": layer.name, "model": target.model or "", "source": Path(reading.file).name,
+        "layer": layer.name, "model": model_of(target, reading), "source": Path(reading.file).name,
         "sha256": reading.sha256,
     }  # fmt: skip

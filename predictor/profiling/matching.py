@@ -21,9 +21,11 @@ TYPES: dict[str, tuple[str, ...]] = {
     "DepthwiseConv2d": ("conv",), "depthwise": ("conv",), "Gemm": ("linear",),
     "MatMul": ("linear", "matmul"), "BatchNormalization": ("norm",), "FusedBatchNormV3": ("norm",),
     "LayerNormalization": ("norm",), "InstanceNormalization": ("norm",),
-    "GroupNormalization": ("norm",), "MaxPool": ("pool",), "AveragePool": ("pool",),
-    "GlobalAveragePool": ("pool", "reduce"), "ReduceMean": ("pool", "reduce"),
-    "ReduceSum": ("reduce",), "Softmax": ("softmax",), "Concat": ("concat",),
+    "GroupNormalization": ("norm",),
+    **dict.fromkeys(("MaxPool", "AveragePool", "AvgPool"), ("pool",)),
+    **dict.fromkeys(("GlobalAveragePool", "ReduceMean", "Mean"), ("pool", "reduce")),
+    "ReduceSum": ("reduce",), "Softmax": ("softmax",),
+    "Concat": ("concat",), "ConcatV2": ("concat",),
     "Resize": ("resize",), "Transpose": ("transpose",), "Slice": ("slice",), "Split": ("slice",),
     **dict.fromkeys(("Relu", "Relu6", "Clip", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh",
                      "LeakyRelu", "Elu", "Gelu", "PRelu", "Softplus", "Mish", "Erf"),
@@ -31,8 +33,8 @@ TYPES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("Add", "AddV2", "Sub", "Mul", "Div", "Pow", "Sqrt", "Exp"), ("elementwise",)),
 }  # fmt: skip
 """Operator types at the end of a path, and the kinds of operator that they are here."""
-VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
-"""Types that move nothing, so a layer may or may not name them."""
+SILENT = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "BiasAdd"})
+"""Types that move nothing or are part of another, so a layer may or may not name them."""
 FUNCTIONS = {"Add": "add", "AddV2": "add", "Sub": "sub", "Mul": "mul", "Div": "div",
              "Relu": "relu", "Sigmoid": "sigmoid"}  # fmt: skip
 """Where the function of an operator is checked beside its kind."""
@@ -59,6 +61,7 @@ def match_names(
 ) -> list[Match]:  # fmt: skip
     """A match for every layer, in order. ``kernels`` are those of ``graph`` on the runtime."""
     names = _Names(graph, kernels)
+    names.learn_prefix(part for layer in layers for part in layer.parts)
     found = [_match(layer, names, (info or {}).get(layer.name)) for layer in layers]
     claims: dict[int, int] = {}
     for index, _ in found:
@@ -82,6 +85,8 @@ class _Names:
             for place, op in enumerate(kernel.ops):
                 self.by_name.setdefault(op.name, []).append((index, place))
         self.all = {op.name for op in graph.ops}
+        self.prefix = 0
+        """Scopes in front of every name that the model does not have, such as its own name."""
 
     def op(self, at: tuple[int, int]) -> Op:
         """The operator at a place."""
@@ -91,9 +96,11 @@ class _Names:
         """Operators that ``part`` may be; None where it moves nothing and need not be one."""
         if part in self.by_name:
             return self.by_name[part]
-        path, word = path_of(part)
-        if word in VIEWS or part in self.all:
+        path, word = path_of(part, self.prefix)
+        if word in SILENT or part in self.all:
             return None
+        if path not in self.by_name:  # a module's second call is numbered
+            path = _NUMBERED.sub("", path)
         kinds = TYPES.get(word, ())
         function = FUNCTIONS.get(word)
         return [
@@ -102,13 +109,26 @@ class _Names:
             and (function is None or self.op(at).attrs.get("fn") == function)
         ]  # fmt: skip
 
+    def learn_prefix(self, parts: Iterable[str]) -> None:
+        """Find the scopes that all names begin with and no operator of the model does."""
+        scopes = [part.strip("/").split("/")[:-1] for part in parts if "/" in part.strip("/")]
+        if not scopes:
+            return
+        roots = {name.partition(".")[0] for name in self.all}
+        for at in range(min(len(scope) for scope in scopes)):
+            words = {scope[at] for scope in scopes}
+            if len(words) > 1 or words.pop().partition(".")[0] in roots:
+                return
+            self.prefix = at + 1
 
-def path_of(part: str) -> tuple[str, str]:
+
+def path_of(part: str, prefix: int = 0) -> tuple[str, str]:
     """Module path and operator type of a name that PyTorch's exporter made, such as
-    ``("layer1.0.conv1", "Conv")``; a name without ``/`` has no path."""
+    ``("layer1.0.conv1", "Conv")``; a name without ``/`` has no path. The first ``prefix`` scopes
+    are left out."""
     *scopes, last = part.strip("/").split("/")
     path: list[str] = []
-    for scope in scopes:
+    for scope in scopes[prefix:]:
         if path and scope.startswith(path[-1] + "."):
             path[-1] = scope  # a container's child repeats its parent's name
         else:

@@ -29,8 +29,8 @@ SUFFIX = "_kernel_time"
 NOT_CPU = "ran on {}, where the profile tells when it was started, not how long it took"
 PARENTS = frozenset({"If", "Loop", "Scan"})
 """Their own time holds that of the operators inside them."""
-MOST_THREADS = 300
-"""Operators of one run may take this much longer than the run: they run side by side."""
+CLOCKS_US = 50.0
+"""How far an operator may end after its inference: times are whole microseconds, and read apart."""
 
 
 def is_ours(document: Any) -> bool:
@@ -103,6 +103,10 @@ def _event(event: Mapping[str, Any], number: int, file: str, *, zero: bool) -> _
 def _reading(runs: list[_Event], nodes: list[_Event], file: str) -> Reading:
     warm = runs[1:]
     remarks = []
+    for one, other in itertools.pairwise(runs):
+        if other.begin_us < one.end_us - CLOCKS_US:
+            fail(file, "inferences overlap: several ran at once, so none was timed alone; profile "
+                 "a session that is used by one thread")  # fmt: skip
     if nodes:
         remarks.append("the latency was taken while operators were profiled, which costs time: "
                        "about 12 % on a CPU")  # fmt: skip
@@ -145,23 +149,21 @@ def _is_parent(node: _Event) -> bool:
 
 def _layers(warm: list[_Event], first: _Event, nodes: list[_Event], file: str) -> tuple[Layer, ...]:
     """One layer a node: the median over the warm runs."""
-    starts = [run.begin_us for run in warm]
+    runs = [first, *warm]
+    starts = [run.begin_us for run in runs]
     found: dict[tuple[str, str], list[list[float]]] = {}
     examples: dict[tuple[str, str], _Event] = {}
-    sums = [0.0] * len(warm)
     for node in nodes:
         at = bisect.bisect_right(starts, node.begin_us) - 1
-        if at < 0 or node.begin_us > warm[at].end_us:
-            continue  # of the first run, or of another session
+        if at < 0 or node.end_us > runs[at].end_us + CLOCKS_US:
+            fail(file, f"'{node.name[:80]}' began {node.begin_us:.0f} us after the start and took "
+                 f"{1e3 * node.ms:g} us, outside of the inferences: different units, or the file "
+                 "was altered")  # fmt: skip
+        if at == 0:
+            continue  # not warm
         key = (node.name, str(node.args.get("node_index", "")))
-        rows = found.setdefault(key, [[] for _ in warm])
-        rows[at].append(node.ms)
+        found.setdefault(key, [[] for _ in warm])[at - 1].append(node.ms)
         examples.setdefault(key, node)
-        sums[at] += node.ms
-    for run, total in zip(warm, sums, strict=True):
-        if total > MOST_THREADS * run.ms + 0.1:
-            fail(file, f"the operators of a run took {total:g} ms, the run itself {run.ms:g} ms: "
-                 "different units, or the file was altered")  # fmt: skip
     return tuple(_layer(examples[key], [sum(row) for row in rows if row])
                  for key, rows in found.items())  # fmt: skip
 

@@ -10,6 +10,7 @@ from predictor.errors import ConfigError
 from predictor.profiling.importers import (
     LONGEST_MS,
     SHORTEST_MS,
+    SLIP,
     Latency,
     Reading,
     TableRow,
@@ -76,7 +77,7 @@ def _row(row: Row, table: Table, file: str) -> TableRow:
         fail(file, "the cell 'latency_ms' is empty: leave rows out that were not measured",
              row.line)  # fmt: skip
     figures = {name: _milliseconds(cells, name, file, row.line) for name in FIGURES}
-    _ordered(figures, file, row.line)
+    _one_unit(figures, latency_ms, file, row.line)
     latency = Latency(latency_ms, _whole(cells, "n", file, row.line) or 0, **figures)
     if cells.get("resolution") and size_from_text(cells["resolution"]) is None:
         fail(file, f"resolution '{cells['resolution'][:40]}': use pixels, such as 224, or height x "
@@ -86,12 +87,13 @@ def _row(row: Row, table: Table, file: str) -> TableRow:
                     *(cells.get(name, "") for name in OPTIONAL[1:]))  # fmt: skip
 
 
-def _ordered(figures: dict[str, float | None], file: str, line: int) -> None:
+def _one_unit(figures: dict[str, float | None], latency_ms: float, file: str, line: int) -> None:
     told = [figures[name] for name in ("p10_ms", "median_ms", "p90_ms")]
     values = [value for value in told if value is not None]
-    if values != sorted(values):
-        fail(file, "p10_ms, median_ms and p90_ms must grow in this order: are they in one unit?",
-             line)  # fmt: skip
+    near = all(latency_ms / SLIP < value < SLIP * latency_ms for value in values)
+    if values != sorted(values) or not near:
+        fail(file, "p10_ms, median_ms and p90_ms must grow in this order, and be near latency_ms: "
+             "are they in one unit?", line)  # fmt: skip
 
 
 def _milliseconds(cells: dict[str, str], name: str, file: str, line: int) -> float | None:

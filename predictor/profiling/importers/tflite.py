@@ -51,7 +51,7 @@ DELEGATE = "run by a delegate, which does not name the network's operators"
 
 def is_ours(text: str) -> bool:
     """True where a line of the log, or the heading of an operator table, stands in the text."""
-    return "Inference timings in" in text or any(
+    return "nference timings in" in text or any(
         match[1] == "Run Order" for match in _HEADING.finditer(text)
     )
 
@@ -74,7 +74,7 @@ def read(data: bytes, file: str) -> Reading:
              f"runs: this is no output of benchmark_model, or it was cut; {AGAIN}")  # fmt: skip
     layers: tuple[Layer, ...] = ()
     if table is not None:
-        repeats = _repeats(lines, table) or (latency.n if latency else 0) or 1
+        repeats = _repeats(lines, table, file)
         layers = tuple(_layer(row, repeats) for row in table.rows)
         if latency is not None:
             _check_total(table, latency, file)
@@ -255,13 +255,17 @@ def _mixed(operators_ms: float, whole_ms: float, file: str) -> NoReturn:
          "different units, or of different runs")  # fmt: skip
 
 
-def _repeats(lines: list[str], table: _Table) -> int:
+def _repeats(lines: list[str], table: _Table, file: str) -> int:
     """Inferences behind the table, from the summary line after it."""
-    for line in lines[table.end :]:
-        if line.startswith("Timings (microseconds)"):
-            match = _COUNT.search(line)
-            return int(match[1]) if match else 0
-    return 0
+    for number in range(table.end, len(lines)):
+        if lines[number].startswith("Timings (microseconds)"):
+            match = _COUNT.search(lines[number])
+            if match is None or not int(match[1]):
+                fail(file, "this line should tell the number of inferences, count=N: the file was "
+                     f"cut or altered; {AGAIN}", number + 1)  # fmt: skip
+            return int(match[1])
+    raise ConfigError("no line 'Timings (microseconds): count=N' after the table of operators: the "
+                      f"file was cut; {AGAIN}", file=file, line=len(lines))  # fmt: skip
 
 
 def _layer(row: _Row, repeats: int) -> Layer:
