@@ -131,6 +131,7 @@ class Journal(object):
         self.ids = set()  # type: Set[str]
         self.remarks = []  # type: List[str]
         self._end = self._echoed = 0
+        self._named = False  # whether the file beside it names this process
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         with self._told("cannot be opened"):
             fresh = not os.path.exists(self.path)
@@ -142,7 +143,7 @@ class Journal(object):
                     _sync_folder(self.path)
                 self._load()
         except BaseException:
-            os.close(self._file)
+            self.close()
             raise
 
     def __enter__(self):
@@ -157,8 +158,9 @@ class Journal(object):
         # type: () -> None
         """Let the file go; more than once is allowed."""
         if self._file >= 0:
-            with contextlib.suppress(OSError):
-                os.remove(self._owner)
+            if self._named:
+                with contextlib.suppress(OSError):
+                    os.remove(self._owner)
             os.close(self._file)
             self._file = -1
 
@@ -252,6 +254,7 @@ class Journal(object):
                                    % (self.path, self._holder()))  # fmt: skip
             time.sleep(0.1)
         with contextlib.suppress(OSError), open(self._owner, "w") as handle:
+            self._named = True
             handle.write("%d\n" % os.getpid())
 
     def _holder(self):

@@ -18,13 +18,6 @@ from predictor.errors import ConfigError
 SHEBANG = b"#!/usr/bin/env python3\n"
 MODULES = ("journal", "protocol", "watch", "leash", "agent")
 """Files of this folder that a board needs, beside all of ``runtimes``."""
-MAIN = """import sys
-
-from predictor.profiling import agent, leash
-
-leash.hold()
-sys.exit(agent.main())
-"""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -33,7 +26,7 @@ def board_files() -> dict[str, str]:
     here = Path(__file__).parent
     paths = [here / f"{name}.py" for name in MODULES] + sorted((here / "runtimes").glob("*.py"))
     found = {
-        "__main__.py": MAIN,
+        "__main__.py": (here / "__main__.py").read_text(encoding="utf-8"),
         "predictor/__init__.py": "",
         "predictor/profiling/__init__.py": "",
     }

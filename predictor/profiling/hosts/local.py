@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from predictor.errors import MeasurementError
-from predictor.profiling import leash, standalone
+from predictor.profiling import agent, leash, standalone
 from predictor.profiling.hosts.base import Host
+from predictor.profiling.planfile import read_plan
 
 
 class LocalHost(Host):
@@ -33,8 +34,13 @@ class LocalHost(Host):
         self, plan: Path, done: Iterable[str], seconds: float | None, key: str
     ) -> Iterator[bytes]:
         """As :meth:`Host.start` says."""
-        environment = dict(os.environ, **{leash.VARIABLE: "1"})
-        environment.pop("LATENCY_PROFILE_PREPARED", None)
+        threads = str(read_plan(plan)["threads"])
+        environment = {
+            **os.environ,
+            **agent.MALLOC,
+            **dict.fromkeys(agent.THREAD_VARIABLES, threads),
+            leash.VARIABLE: "1",
+        }  # the first two as the agent wants them, or it would start itself anew
         left_out = self.folder / f"done-{key}.txt"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +50,7 @@ class LocalHost(Host):
                 f"{left_out}: cannot be written: {error.strerror or error}; make room and run again"
             ) from error
         if self.python is None:
-            start = [sys.executable, "-m", "predictor.profiling.agent"]
+            start = [sys.executable, "-m", "predictor.profiling"]
             here = str(Path(__file__).resolve().parents[3])
             paths = [here, environment.get("PYTHONPATH", "")]
             environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
