@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from predictor.graph import Graph, Kernel, Op
 from predictor.profiling.importers import Layer, LayerInfo
+from predictor.profiling.importers.trtexec import parts_of
 
 TYPES: dict[str, tuple[str, ...]] = {
     "Conv": ("conv",), "ConvTranspose": ("conv",), "Conv2D": ("conv",), "FusedConv": ("conv",),
@@ -44,6 +45,7 @@ TWICE = "another layer claims the same kernel"
 SHAPE = "it writes another shape than the model's kernel; are batch and resolution the same?"
 UNMEASURED = "no time that the clock could resolve"
 _NUMBERED = re.compile(r"_\d+\Z")
+_OUTPUT = re.compile(r"_output_\d+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,17 @@ def match_names(
             index, why = None, TWICE
         matches.append(Match(layer, None if index is None else kernels[index], why))
     return matches
+
+
+def layer_owners(kernels: Sequence[Kernel], graph: Graph, names: Sequence[str]) -> list[int | None]:
+    """For each layer that TensorRT names, the position of the kernel that it is, where certain."""
+    layers = []
+    for name in names:
+        parts, why = parts_of(name)
+        layers.append(Layer(name, "", 1.0, 1, None, parts, why))
+    position = {id(kernel): index for index, kernel in enumerate(kernels)}
+    return [None if match.kernel is None else position[id(match.kernel)]
+            for match in match_names(layers, graph, kernels)]  # fmt: skip
 
 
 class _Names:
@@ -133,7 +146,7 @@ def path_of(part: str, prefix: int = 0) -> tuple[str, str]:
             path[-1] = scope  # a container's child repeats its parent's name
         else:
             path.append(scope)
-    return ".".join(path), _NUMBERED.sub("", last)
+    return ".".join(path), _NUMBERED.sub("", _OUTPUT.sub("", last))
 
 
 def _match(layer: Layer, names: _Names, info: LayerInfo | None) -> tuple[int | None, str]:
