@@ -23,7 +23,7 @@ import stand_in
 from predictor.profiling import session
 
 pytestmark = pytest.mark.skipif(
-    not os.path.isdir("/proc/self"), reason="exhaustive: finds processes in /proc, as Linux has it"
+    not os.path.isdir("/proc/self"), reason="finds processes in /proc, which Linux has"
 )
 SLEEP_S = 0.02
 VICTIMS = ("session", "agent", "both")
