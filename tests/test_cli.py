@@ -164,15 +164,21 @@ def test_every_option_is_documented_and_no_other(name: str) -> None:
     sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     assert name in sections, f"docs/cli.md has no section '## {name}'"
     command = _commands()[name]
+    found = [command]
+    if isinstance(command, click.Group):
+        inner = [
+            command.get_command(click.Context(command), word)
+            for word in command.list_commands(click.Context(command))
+        ]
+        assert all(f"### {name} {sub.name}" in sections[name] for sub in inner if sub)
+        found += [sub for sub in inner if sub]
+    params = [param for one in found for param in one.params]
     options = {
-        option
-        for param in command.params
-        if isinstance(param, click.Option)
-        for option in param.opts
+        option for param in params if isinstance(param, click.Option) for option in param.opts
     }
     rows = "\n".join(re.findall(r"^\| (`-.*?) \|", sections[name], re.MULTILINE))
     assert set(re.findall(r"`(-[\w-]+)`", rows)) == options
-    for param in command.params:
+    for param in params:
         assert not isinstance(param, click.Option) or param.help, f"{name} {param.opts}: no help"
     assert command.help
     assert command.callback

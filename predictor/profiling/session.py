@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import shutil
 import threading
 import time
 from collections import Counter
@@ -23,9 +22,10 @@ from predictor.profiling import journal
 from predictor.profiling.hosts.base import Crashed, Host
 from predictor.profiling.planfile import read_plan, sha256_of
 
-PLAN, RESULTS, KEY = "plan.zip", "results.jsonl", "key"
-GRACE_S = 45.0
-"""How long the task at hand may take beyond the time; then the host is ended in its midst."""
+PLAN, RESULTS, KEY, BOARD = "plan.zip", "results.jsonl", "key", "board"
+"""What lies in a target's folder; the last is the board's own folder where that is this machine."""
+GRACE, LEAST_GRACE_S, MOST_GRACE_S = 0.05, 10.0, 45.0
+"""How far the task at hand may go beyond the time; then the host is ended in its midst."""
 LOCK_S = 3.0
 """How long another command may hold the results file here."""
 STARTS = 6
@@ -107,13 +107,32 @@ def adopt(plan: Path, folder: Path) -> Path:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move a folder of measurements out of the way; where to, None if there is none."""
-    if not folder.exists():
+    """Move a plan and what was measured by it out of the way, within the folder; where to.
+
+    None if there is nothing. What was imported stays where it is.
+
+    Raises:
+        ConfigError: it cannot be moved.
+        MeasurementError: another run uses it.
+    """
+    if (folder / RESULTS).exists():
+        with opened(folder / RESULTS):
+            return _moved(folder)
+    return _moved(folder)
+
+
+def _moved(folder: Path) -> Path | None:
+    found = [path for path in folder.glob("*") if path.name in (PLAN, KEY, BOARD)]
+    found += [path for path in folder.glob(f"{RESULTS}*") if path.suffix != ".pid"]
+    if not found:
         return None
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    aside = folder.with_name(f"{folder.name}.{stamp}-{secrets.token_hex(2)}")
+    aside = folder / f"before-{stamp}-{secrets.token_hex(2)}"
     try:
-        shutil.move(folder, aside)
+        aside.mkdir()
+        # The results first: if this is cut short, the rest still is a run that goes on.
+        for path in sorted(found, key=lambda path: not path.name.startswith(RESULTS)):
+            path.rename(aside / path.name)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be moved: {error.strerror or error}") from error
     return aside
@@ -129,7 +148,7 @@ def run(
         plan: the plan file; copied into the folder.
         folder: the target's folder of measurements.
         host: where to measure.
-        seconds: begin no task after so many seconds; the last one has :data:`GRACE_S` to end.
+        seconds: begin no task after so many seconds; the last one has :func:`grace_s` to end.
         progress: given the state once, to show it; the state changes while this runs.
 
     Raises:
@@ -220,6 +239,7 @@ class _Session:
         self.new: list[str] = []
         self.remarks: list[str] = list(book.remarks)
         self.timed_out = False
+        self.grace_s = grace_s(0.0 if until is None else until - time.monotonic())
         kinds = {key: str(task["kind"]) for key, task in self.tasks.items()}
         self.progress = Progress(kinds, self.done & set(self.tasks), until)
         for row in book.rows:
@@ -247,7 +267,7 @@ class _Session:
     def _once(self, host: Host, plan: Path, key: str) -> None:
         seconds = None if self.until is None else max(1.0, self.until - time.monotonic())
         leave = self.done | set(self.failed)
-        end = threading.Timer((seconds or 0.0) + GRACE_S, self._late, (host,))
+        end = threading.Timer((seconds or 0.0) + self.grace_s, self._late, (host,))
         end.daemon = True
         if seconds is not None:
             end.start()
@@ -330,6 +350,11 @@ class _Session:
         labels = {key: str(task.get("label", key)) for key, task in self.tasks.items()}
         return Summary(self.new, measured, failed, self._left(), labels,
                        dict(self.progress.tasks), self.remarks, seconds)  # fmt: skip
+
+
+def grace_s(seconds: float) -> float:
+    """Seconds that the last task may take beyond a time of ``seconds``."""
+    return min(MOST_GRACE_S, max(LEAST_GRACE_S, GRACE * seconds))
 
 
 def minutes(seconds: float) -> str:

@@ -165,6 +165,15 @@ def test_another_plan_is_refused_and_the_old_one_set_aside(
     session.run(tmp_path / "other.zip", folder, Scripted((ALL[:2], None)))
     assert (folder / session.KEY).read_text() != key  # or a board would send the old rows
     assert session.set_aside(folder.with_name("none")) is None
+    with (
+        session.opened(folder / session.RESULTS),
+        pytest.raises(MeasurementError, match="holds it"),
+    ):
+        session.set_aside(folder)
+    (folder / "networks.csv").write_text("imported")
+    session.set_aside(folder)
+    assert len(list(folder.glob("before-*"))) == 2
+    assert {path.name for path in folder.iterdir() if path.is_file()} == {"networks.csv"}
 
 
 @pytest.mark.parametrize("data", [b"", b"PK", b"no zip at all"])
@@ -206,6 +215,7 @@ def test_time_left_follows_what_tasks_took(plan: Path, folder: Path) -> None:
 
 
 def test_minutes() -> None:
+    assert [session.grace_s(seconds) for seconds in (30, 600, 7200)] == [10, 30, 45]
     assert session.minutes(59.6) == "60 s"
     assert session.minutes(600) == "10 min"
     assert session.minutes(7500) == "2 h 5 min"
@@ -265,7 +275,7 @@ def test_the_time_is_kept_and_the_rest_measured_later(tmp_path: Path, folder: Pa
 def test_a_task_without_end_is_stopped_behind_the_time(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "GRACE_S", 1.0)
+    monkeypatch.setattr(session, "LEAST_GRACE_S", 1.0)
     stand_in.write_plan(tmp_path / "p.zip", 2, sleep_s=600)
     with stand_in.with_runtime:
         summary = session.run(tmp_path / "p.zip", folder, stand_in.local(folder), 2.0)
