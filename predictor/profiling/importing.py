@@ -214,7 +214,11 @@ def match_layers(
     layers: Sequence[Layer], graph: Graph, kernels: Sequence[Kernel], runtime: str,
     info: Mapping[str, Any] | None = None,
 ) -> list[Match]:  # fmt: skip
-    """A match for every layer."""
+    """A match for every layer: by its name, or by the shapes that ONNX Runtime tells."""
+    if runtime == "onnxruntime":
+        from predictor.profiling.matching_nodes import match_nodes
+
+        return match_nodes(layers, kernels)
     return match_names(layers, graph, kernels, info)
 
 
@@ -237,8 +241,7 @@ def _kept(
     place: tuple[str, str], remarks: list[str],
 ) -> Imported:  # fmt: skip
     """Append everything, each target to its folder."""
-    kernels = [_kernel_cells(reading, match, target) for reading, match in matches
-               if match.kernel is not None]  # fmt: skip
+    kernels = _kernel_rows(matches, target)
     targets = dict.fromkeys([(network.runtime, network.precision) for network in networks])
     if kernels:
         targets[place] = None
@@ -255,20 +258,31 @@ def _kept(
     if new_networks < len(networks) or new_kernels < len(kernels):
         remarks.append(
             f"{len(networks) - new_networks} of {len(networks)} networks and "
-            f"{len(kernels) - new_kernels} of {len(kernels)} layers are of files that were "
+            f"{len(kernels) - new_kernels} of {len(kernels)} kernels are of files that were "
             "imported before: they stand as they were"
         )
     return Imported(device_name(target.name), tuple(networks), tuple(m for _, m in matches),
                     tuple(folders), new_networks, new_kernels, tuple(remarks))  # fmt: skip
 
 
-def _kernel_cells(reading: Reading, match: Match, target: Target) -> dict[str, str]:
-    kernel, layer = match.kernel, match.layer
+def _kernel_rows(matches: Sequence[tuple[Reading, Match]], target: Target) -> list[dict[str, str]]:
+    """A row a kernel: what its layers took together."""
+    groups: dict[tuple[str, int], list[tuple[Reading, Match]]] = {}
+    for reading, match in matches:
+        if match.kernel is not None:
+            groups.setdefault((reading.sha256, id(match.kernel)), []).append((reading, match))
+    return [_kernel_cells(group[0][0], [match for _, match in group], target)
+            for group in groups.values()]  # fmt: skip
+
+
+def _kernel_cells(reading: Reading, matches: Sequence[Match], target: Target) -> dict[str, str]:
+    kernel, layers = matches[0].kernel, [match.layer for match in matches]
     assert kernel is not None
-    spread = USUAL_SPREAD if layer.spread is None else layer.spread
+    spreads = [USUAL_SPREAD if layer.spread is None else layer.spread for layer in layers]
     return {
-        "signature": signature(kernel), "latency_ms": f"{layer.latency_ms:.9g}",
-        "repeats": str(layer.repeats), "spread": f"{spread:.6g}", "kernel": kernel.kind,
-        "layer": layer.name, "model": model_of(target, reading), "source": Path(reading.file).name,
-        "sha256": reading.sha256,
+        "signature": signature(kernel), "spread": f"{max(spreads):.6g}",
+        "latency_ms": f"{sum(layer.latency_ms for layer in layers):.9g}",
+        "repeats": str(min(layer.repeats for layer in layers)), "kernel": kernel.kind,
+        "layer": " + ".join(layer.name for layer in layers), "model": model_of(target, reading),
+        "source": Path(reading.file).name, "sha256": reading.sha256,
     }  # fmt: skip

@@ -37,7 +37,9 @@ TYPES: dict[str, tuple[str, ...]] = {
 SILENT = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "BiasAdd"})
 """Types that move nothing or are part of another, so a layer may or may not name them."""
 FUNCTIONS = {"Add": "add", "AddV2": "add", "Sub": "sub", "Mul": "mul", "Div": "div",
-             "Relu": "relu", "Sigmoid": "sigmoid"}  # fmt: skip
+             "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Gelu": "gelu",
+             "HardSigmoid": "hardsigmoid", "HardSwish": "hardswish",
+             "QuickGelu": "silu"}  # fmt: skip
 """Where the function of an operator is checked beside its kind."""
 NO_NAME = "no operator of the model has this name"
 NO_KERNEL = "not the operators of one kernel of the model"

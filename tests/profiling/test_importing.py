@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -615,6 +616,90 @@ def test_layers_of_tflite(name):
     assert table[signature(stem)].latency_ms == pytest.approx(1.204)
 
 
+def test_nodes_of_onnxruntime_are_kernels_by_their_shapes():
+    """The fixture's nodes are those of a CPU: an addition and an activation in the convolution."""
+    found = import_files([fixture("onnxruntime.json")], Target("my-board", model=SMALL))
+    mapped = {m.layer.name: m.kernel.name for m in found.matches if m.kernel}
+    end = "_output_0_nchwc"
+    convolutions = {
+        f"/stem_act/Relu{end}": "stem",
+        f"/layer1/layer1.0/act1/Relu{end}": "layer1.0.conv1",
+        f"/layer1/layer1.0/add/Add{end}": "layer1.0.conv2",
+        f"/layer1/layer1.1/act1/Relu{end}": "layer1.1.conv1",
+        f"/layer1/layer1.1/add/Add{end}": "layer1.1.conv2",
+        f"/pool/MaxPool{end}": "pool", "/head/Gemm": "head",
+    }  # fmt: skip
+    assert convolutions.items() <= mapped.items()
+    # one of the two branches takes the addition, the other runs before it
+    added = next(m.kernel for m in found.matches if m.layer.name == f"/joined/Add{end}")
+    assert [op.name for op in added.ops][1:] == ["joined"]
+    assert {mapped[f"/right/Conv{end}"], added.name} == {"left", "right"}
+    assert found.mapped_ms > 0.95 * found.layers_ms
+    folder = measurements_folder("my-board", "onnxruntime", "fp32")
+    table = LookupTable.from_csv((folder / "table.csv").read_text())
+    own = kernels("fp32", "onnxruntime")
+    assert table[signature(own["stem"])].latency_ms == pytest.approx(0.0615)
+    assert table[signature(own["stem"])].repeats == 4
+
+
+@pytest.mark.parametrize("size", [{"batch": 2}, {"resolution": 96}])
+def test_nodes_of_another_size_are_no_kernels(size):
+    target = Target("my-board", model=SMALL, **size)
+    found = import_files([fixture("onnxruntime.json")], target)
+    assert not [m for m in found.matches if m.kernel and m.layer.type == "Conv"]
+    assert any("same?" in m.why for m in found.matches)
+
+
+def test_nodes_without_shapes_are_not_mapped(tmp_path):
+    def change(events):
+        for event in events:
+            event["args"].pop("input_type_shape", None)
+
+    path = changed(tmp_path, "onnxruntime.json", change)
+    found = import_files([path], Target("my-board", precision="fp32", model=SMALL))
+    assert found.mapped_ms == 0
+    assert {m.why for m in found.matches} == {"the profile does not tell its shapes"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_real_profile_of_onnxruntime(tmp_path):
+    """Exported, run and profiled here: most of the time is kernels of the module."""
+    torch = pytest.importorskip("torch")
+    ort = pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    from predictor.frontends.onnx_export import export_whole
+
+    (tmp_path / "net.py").write_text(NET)
+    space = {}
+    exec(NET, space)
+    path = tmp_path / "net.onnx"
+    onnx.save(export_whole(space["build"]().eval(), (1, 3, 32, 32)), str(path))
+    options = ort.SessionOptions()
+    options.enable_profiling, options.intra_op_num_threads = True, 1
+    options.profile_file_prefix = str(tmp_path / "profile")
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    for _ in range(8):
+        session.run(None, {session.get_inputs()[0].name: torch.zeros(1, 3, 32, 32).numpy()})
+    profile = session.end_profiling()
+    config = tmp_path / "net.yaml"
+    config.write_text('model: "python:net.py:build"\ninputs: [1, 3, 32, 32]\n')
+    for index, model in enumerate((str(path), str(config))):
+        found = import_files([profile], Target(f"b{index}", model=model))
+        assert found.networks[0].precision == "fp32"
+        assert found.networks[0].latency.n == 7
+        assert found.networks[0].latency.first_run_ms > 0
+        assert found.mapped_ms > 0.6 * found.layers_ms, [
+            (m.layer.name, m.why) for m in found.matches
+        ]
+        assert found.layers_ms < 1.5 * found.networks[0].latency.latency_ms
+        for match in found.matches:
+            if match.kernel is not None and match.kernel.kind == "conv":
+                shapes = [
+                    next(iter(item.values())) for item in match.layer.node["input_type_shape"]
+                ]
+                assert math.prod(shapes[1]) >= match.kernel.ops[0].weights[0].numel
+
+
 @pytest.mark.parametrize(
     ("part", "expected"),
     [
@@ -628,6 +713,7 @@ def test_paths_of_exported_names(part, expected):
     assert path_of(part) == expected
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_names_that_torch_exports(tmp_path):
     """A real export: names of its ONNX nodes against the module's graph and the file's own."""
     torch = pytest.importorskip("torch")
