@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from predictor.errors import MissingExtra, ModelError
 from predictor.frontends.torch_inputs import split_inputs
+from predictor.frontends.zoo_build import replaced
 
 if TYPE_CHECKING:
     import onnx
@@ -145,10 +146,19 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's advice: what fails is raised."""
+    """Without the exporter's advice and graphs: what fails is raised."""
+    import torch
+
+    native: Any = torch._C
+    native._jit_set_onnx_log_enabled(False)
     log = logging.getLogger("torch.onnx")
     level = log.level
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with (
+        # The exporter switches it on whenever it runs.
+        replaced(native, "_jit_set_onnx_log_enabled", lambda enabled: None),
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
         log.setLevel(logging.CRITICAL)
         try:

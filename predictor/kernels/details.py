@@ -32,7 +32,7 @@ WORDS = (
     "clone", "contiguous", "copy", "_to_copy", "concat", "constant_pad_nd", "roll", "repeat",
     "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "fill", "zeros", "ones", "full",
     "empty_like", "arange", "embedding", "index", "index_select", "gather", "take",
-    "nearest", "linear", "bilinear", "bicubic", "trilinear",
+    "nearest", "linear", "bilinear", "bicubic", "trilinear", "reorder",
 )  # fmt: skip
 """Functions of operators, in the order of their codes; others share :data:`UNKNOWN_WORD`."""
 

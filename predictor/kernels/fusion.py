@@ -134,7 +134,7 @@ class _Fusion:
 
     def _host(self, op: Op) -> _Group | None:
         """The kernel that ``op`` may join: the latest of those that made its inputs."""
-        if not op.input_ids or not self.rules.follow:
+        if not op.input_ids or not self.rules.follow or op.attrs.get("alone"):
             return None
         makers = [self.maker.get(self.root(tensor)) for tensor in op.input_ids]
         latest = max((g for g in makers if g is not None), key=lambda g: g.index, default=None)

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 from predictor.graph import PRECISIONS, Graph, Kernel
 from predictor.kernels.autocast import autocast
+from predictor.kernels.blocked import in_blocks
 from predictor.kernels.features import Features, featurize
 from predictor.kernels.fusion import cast_graph, fuse
 from predictor.kernels.layout import lay_out
+from predictor.kernels.onnx_graph import optimised
 from predictor.kernels.rules import FusionRules, load_rules
 
 KEPT = 16
@@ -67,7 +69,7 @@ def prepare(
 
 def _made(graph: Graph, precision: str, rules: FusionRules, layout: str) -> Prepared:
     stored = cast_graph(graph, PRECISIONS[precision])
-    kernels = fuse(_lowered(graph, stored, precision, rules, layout), rules)
+    kernels = tuple(fuse(_lowered(graph, stored, precision, rules, layout), rules))
     return Prepared(graph, stored, kernels, featurize(kernels), stored.peak_activation_bytes,
                     stored.memory_access_bytes)  # fmt: skip
 
@@ -75,6 +77,8 @@ def _made(graph: Graph, precision: str, rules: FusionRules, layout: str) -> Prep
 def _lowered(graph: Graph, stored: Graph, precision: str, rules: FusionRules, layout: str) -> Graph:
     mixed = precision.startswith("amp")
     lowered = autocast(graph, PRECISIONS[precision]) if mixed else stored
+    if rules.layout == "blocked":
+        return in_blocks(optimised(lowered))
     if not rules.layout.startswith("strided"):
         return lowered
     return lay_out(lowered, images_channels_last=layout == "nhwc",

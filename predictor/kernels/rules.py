@@ -29,9 +29,10 @@ class FusionRules:
     kernels). ``multi_use`` lets a kernel hand out a tensor and go on. ``zeros`` is what becomes of
     multiplications by zero, see :mod:`predictor.kernels.zeros`. ``layout`` is ``strided`` where
     operators read tensors as their strides say, and copy where they cannot (see
-    :mod:`predictor.kernels.layout`), ``strided-cpu`` as processors do, or ``free`` where the runtime chooses the order itself.
-    ``copies`` says whether a copy that strides force is a ``kernel`` of its own, or ``inside`` the
-    operator that needs it, as it is where operators are timed.
+    :mod:`predictor.kernels.layout`), ``strided-cpu`` the same as processors do it,
+    ``blocked`` as ONNX Runtime does on them (see :mod:`predictor.kernels.blocked`), or ``free``
+    where the runtime chooses the order itself. ``copies`` says whether a copy that strides force
+    is a ``kernel`` of its own, or ``inside`` the operator that needs it, as operators are timed.
     """
 
     name: str

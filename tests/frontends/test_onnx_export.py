@@ -130,13 +130,14 @@ def test_several_inputs_and_keywords():
     assert [value.name for value in model.graph.input] == ["ids", "scale"]
 
 
-def test_what_torch_cannot_export_is_said_in_its_words():
+def test_what_torch_cannot_export_is_said_in_its_words(capfd):
     class Odd(nn.Module):
         def forward(self, x):
             raise RuntimeError("no luck today")
 
     with pytest.raises(ModelError, match=r"Odd: torch cannot export it .*no luck today"):
         export_onnx(Odd(), (1, 3))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_module_without_numbers_is_refused():
