@@ -149,6 +149,24 @@ def test_single_node_models_are_valid_onnx():
     assert (y == 300).all()
 
 
+def test_a_chain_of_nodes_runs_them_all():
+    data = board.one_node("Neg", [[3]], [3], 5)
+    onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
+    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x0": np.ones(3, "float32")})
+    assert (y == -1).all()  # five of them
+
+
+def test_what_profiling_adds_is_taken_off(runtime):
+    runtime.learn_overhead()
+    assert 0 <= runtime.overhead_s < 1e-3
+    runtime.overhead_s = 3600.0
+    loaded = runtime.load("net.onnx", program())
+    loaded.detail_run()
+    assert loaded.details()[1] == [[0.0, 0.0]]
+    loaded.close()
+
+
 def test_peak_and_versions(runtime):
     peak = runtime.peak()
     assert peak["matmul_gflops"] > 0.1
