@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from predictor.graph import Kernel, Op
 from predictor.latency.table import signature
@@ -34,13 +35,13 @@ def match_nodes(layers: Sequence[Layer], kernels: Sequence[Kernel]) -> list[Matc
     nodes = [parse_node(node_text({"name": layer.name, "args": dict(layer.node)}))
              for layer in layers]  # fmt: skip
     found = owners(kernels, nodes)
-    signatures = [signature(kernel) for kernel in kernels]
+    doubt = _Doubt(kernels)
     reasons, doubtful = [], set()
     sums: dict[int, float] = {}
     for layer, node, owner in zip(layers, nodes, found, strict=True):
         reason = layer.why
         if not reason:
-            reason = _why_not(node, owner, kernels, signatures)
+            reason = _why_not(node, owner, doubt)
         reasons.append(reason)
         if owner.kernel is None or owner.how not in _OWN:
             continue
@@ -60,23 +61,36 @@ def match_nodes(layers: Sequence[Layer], kernels: Sequence[Kernel]) -> list[Matc
     return matches
 
 
-def _why_not(node: Node, owner: Owner, kernels: Sequence[Kernel], signatures: Sequence[str]) -> str:
+def _why_not(node: Node, owner: Owner, doubt: _Doubt) -> str:
     """Why the node is not certain to be its owner, or a part of it; empty where it is."""
     if not node.inputs or not node.outputs:
         return NO_SHAPES
     if owner.kernel is None or owner.how not in _OWN:
         return MOVES if owner.how == "feeds" else NO_KERNEL
-    return _doubt(node, owner.kernel, kernels, signatures) if owner.how == "is" else ""
+    return doubt.of(node, owner.kernel) if owner.how == "is" else ""
 
 
-def _doubt(node: Node, index: int, kernels: Sequence[Kernel], signatures: Sequence[str]) -> str:
-    """Why the node may not be that kernel; empty where it is certain."""
-    if not fits(node, kernels[index]):
-        return NO_KERNEL
-    kind = kernels[index].kind
-    others = {signatures[other] for other, kernel in enumerate(kernels)
-              if kernel.kind == kind and fits(node, kernel)}  # fmt: skip
-    return SEVERAL if len(others) > 1 else ""
+class _Doubt:
+    """Whether a node can be one kind of kernel of the model only; equal kernels are looked at once,
+    and equal nodes too."""
+
+    def __init__(self, kernels: Sequence[Kernel]) -> None:
+        self.kernels = kernels
+        self._unlike: dict[str, dict[str, Kernel]] = {}
+        for kernel in kernels:
+            self._unlike.setdefault(kernel.kind, {}).setdefault(signature(kernel), kernel)
+        self._known: dict[Any, int] = {}
+
+    def of(self, node: Node, index: int) -> str:
+        """Why the node may not be the kernel at ``index``; empty where it is certain."""
+        kernel = self.kernels[index]
+        if not fits(node, kernel):
+            return NO_KERNEL
+        key = (node.op, node.inputs, node.outputs, kernel.kind)
+        if key not in self._known:
+            alike = self._unlike[kernel.kind].values()
+            self._known[key] = sum(fits(node, other) for other in alike)
+        return SEVERAL if self._known[key] > 1 else ""
 
 
 def fits(node: Node, kernel: Kernel) -> bool:

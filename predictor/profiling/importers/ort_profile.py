@@ -27,6 +27,7 @@ from predictor.profiling.importers import (
 AGAIN = "end the profile with session.end_profiling(), and give the file that it names"
 SUFFIX = "_kernel_time"
 NOT_CPU = "ran on {}, where the profile tells when it was started, not how long it took"
+SHAPES = ("input_type_shape", "output_type_shape")
 PARENTS = frozenset({"If", "Loop", "Scan"})
 """Their own time holds that of the operators inside them."""
 CLOCKS_US = 50.0
@@ -60,7 +61,7 @@ class _Event:
     end_us: float
     ms: float
     name: str
-    thread: Any
+    thread: str
     args: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -96,8 +97,25 @@ def _event(event: Mapping[str, Any], number: int, file: str, *, zero: bool) -> _
     args = event.get("args")
     if args is not None and not isinstance(args, dict):
         fail(file, f"'args' of {what} is no mapping: this is no profile of ONNX Runtime")
-    return _Event(begin, begin + 1e3 * ms, ms, str(event.get("name")), event.get("tid"),
-                  args or {})  # fmt: skip
+    return _Event(begin, begin + 1e3 * ms, ms, str(event.get("name")), str(event.get("tid")),
+                  _known(args or {}))  # fmt: skip
+
+
+def _known(args: Mapping[str, Any]) -> dict[str, Any]:
+    """What is read of an event, in the form that it must have (old versions write other shapes)."""
+    words = {key: str(args.get(key, "")) for key in ("op_name", "provider", "node_index")}
+    shapes = {key: args[key] for key in SHAPES if _are_shapes(args.get(key))}
+    return {**words, **shapes}
+
+
+def _are_shapes(value: Any) -> bool:
+    """Whether it is a list such as ``[{"float": [1, 3, 224, 224]}]``."""
+    return isinstance(value, list) and all(
+        isinstance(item, dict)
+        and all(isinstance(shape, list) and all(type(n) is int and 0 <= n < 1 << 40 for n in shape)
+                for shape in item.values())
+        for item in value
+    )  # fmt: skip
 
 
 def _reading(runs: list[_Event], nodes: list[_Event], file: str) -> Reading:
@@ -120,14 +138,14 @@ def _reading(runs: list[_Event], nodes: list[_Event], file: str) -> Reading:
 
 def _without_children(nodes: list[_Event]) -> list[_Event]:
     """Operators that ran inside another's own time (loops, branches) are part of it."""
-    spans: dict[Any, list[tuple[float, float]]] = {}
+    spans: dict[str, list[tuple[float, float]]] = {}
     for node in nodes:
         if _is_parent(node):
             spans.setdefault(node.thread, []).append((node.begin_us, node.end_us))
     if not spans:
         return nodes
-    begins: dict[Any, list[float]] = {}
-    reach: dict[Any, list[float]] = {}  # the latest end of those that began so far
+    begins: dict[str, list[float]] = {}
+    reach: dict[str, list[float]] = {}  # the latest end of those that began so far
     for thread, values in spans.items():
         values.sort()
         begins[thread] = [begin for begin, _ in values]
@@ -144,7 +162,7 @@ def _without_children(nodes: list[_Event]) -> list[_Event]:
 
 
 def _is_parent(node: _Event) -> bool:
-    return node.args.get("op_name") in PARENTS
+    return node.args["op_name"] in PARENTS
 
 
 def _layers(warm: list[_Event], first: _Event, nodes: list[_Event], file: str) -> tuple[Layer, ...]:
@@ -161,7 +179,7 @@ def _layers(warm: list[_Event], first: _Event, nodes: list[_Event], file: str) -
                  "was altered")  # fmt: skip
         if at == 0:
             continue  # not warm
-        key = (node.name, str(node.args.get("node_index", "")))
+        key = (node.name, node.args["node_index"])
         found.setdefault(key, [[] for _ in warm])[at - 1].append(node.ms)
         examples.setdefault(key, node)
     return tuple(_layer(examples[key], [sum(row) for row in rows if row])
@@ -171,11 +189,11 @@ def _layers(warm: list[_Event], first: _Event, nodes: list[_Event], file: str) -
 def _layer(example: _Event, values: list[float]) -> Layer:
     args = example.args
     name = example.name.removesuffix(SUFFIX)
-    provider = str(args.get("provider", ""))
+    provider = args["provider"]
     why = ""
     if provider and provider != "CPUExecutionProvider":
         why = NOT_CPU.format(provider.removesuffix("ExecutionProvider"))
-    return Layer(name, str(args.get("op_name", "")), median(values), len(values),
+    return Layer(name, args["op_name"], median(values), len(values),
                  spread(values), (name,), why, args)  # fmt: skip
 
 
@@ -186,12 +204,10 @@ def _precision(nodes: list[_Event]) -> str | None:
     """The precision of convolutions and products, where it is one and known."""
     found = set()
     for node in nodes:
-        kind = str(node.args.get("op_name", ""))
+        kind = node.args["op_name"]
         if kind.startswith(("QLinear", "DynamicQuantize")) or "Integer" in kind:
             found.add("int8")
         elif kind.removeprefix("Fused") in ("Conv", "Gemm", "MatMul"):
-            shapes = node.args.get("input_type_shape")
-            first = shapes[0] if isinstance(shapes, list) and shapes else None
-            word = next(iter(first), "") if isinstance(first, dict) else ""
-            found.add(_TYPES.get(word, ""))
+            shapes = node.args.get("input_type_shape") or [{}]
+            found.add(_TYPES.get(next(iter(shapes[0]), ""), ""))
     return found.pop() or None if len(found) == 1 else None

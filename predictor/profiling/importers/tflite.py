@@ -35,7 +35,8 @@ _OLD_SUMMARY = re.compile(
 )
 _COUNT = re.compile(rf"\bcount=(\d{{1,12}})\b(?: first={_NUMBER})? curr={_NUMBER}(.{{0,400}})")
 _PAIR = re.compile(rf"\b(\w+)=({_NUMBER})")
-_HEADING = re.compile(r"={10,} (.{1,60}?) ={10,}")
+RULE = "=" * 10
+"""What headings begin and end with, at least."""
 _TIMES = (
     rf"(?P<first>{_NUMBER})[\s,]+(?P<average>{_NUMBER})[\s,]+(?P<share>{_NUMBER})%[\s,]+"
     rf"{_NUMBER}%[\s,]+{_NUMBER}[\s,]+(?P<called>\d{{1,12}})[\s,]+(?P<name>\S.*)$"
@@ -51,9 +52,15 @@ DELEGATE = "run by a delegate, which does not name the network's operators"
 
 def is_ours(text: str) -> bool:
     """True where a line of the log, or the heading of an operator table, stands in the text."""
-    return "nference timings in" in text or any(
-        match[1] == "Run Order" for match in _HEADING.finditer(text)
-    )
+    lines = (_PREFIX.sub("", line) for line in text.splitlines())
+    return "nference timings in" in text or any(_heading(line) == "Run Order" for line in lines)
+
+
+def _heading(line: str) -> str:
+    """The words between two rows of ``=``; empty for another line."""
+    line = line.strip()
+    words = line.strip("=").strip() if line.startswith(RULE) and line.endswith(RULE) else ""
+    return words if len(words) <= 80 else ""
 
 
 def read(data: bytes, file: str) -> Reading:
@@ -180,8 +187,7 @@ def _table(lines: list[str], file: str) -> _Table | None:
             initial, regular = True, False
         elif "Operator-wise Profiling Info" in line:
             initial, regular = False, True
-        heading = _HEADING.search(line)
-        if heading and heading[1] == "Run Order" and (regular or not initial):
+        if _heading(line) == "Run Order" and (regular or not initial):
             return _rows(lines, number, file)
     if initial and not regular:
         fail(file, f"it ends after the initialisation: no inference was profiled; {AGAIN}")
