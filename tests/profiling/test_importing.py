@@ -673,16 +673,16 @@ def test_a_real_profile_of_onnxruntime(tmp_path):
     space = {}
     exec(NET, space)
     path = tmp_path / "net.onnx"
-    onnx.save(export_whole(space["build"]().eval(), (1, 3, 32, 32)), str(path))
+    onnx.save(export_whole(space["build"]().eval(), (1, 3, 96, 96)), str(path))
     options = ort.SessionOptions()
     options.enable_profiling, options.intra_op_num_threads = True, 1
     options.profile_file_prefix = str(tmp_path / "profile")
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     for _ in range(8):
-        session.run(None, {session.get_inputs()[0].name: torch.zeros(1, 3, 32, 32).numpy()})
+        session.run(None, {session.get_inputs()[0].name: torch.zeros(1, 3, 96, 96).numpy()})
     profile = session.end_profiling()
     config = tmp_path / "net.yaml"
-    config.write_text('model: "python:net.py:build"\ninputs: [1, 3, 32, 32]\n')
+    config.write_text('model: "python:net.py:build"\ninputs: [1, 3, 96, 96]\n')
     for index, model in enumerate((str(path), str(config))):
         found = import_files([profile], Target(f"b{index}", model=model))
         assert found.networks[0].precision == "fp32"
@@ -691,7 +691,7 @@ def test_a_real_profile_of_onnxruntime(tmp_path):
         assert found.mapped_ms > 0.6 * found.layers_ms, [
             (m.layer.name, m.why) for m in found.matches
         ]
-        assert found.layers_ms < 1.5 * found.networks[0].latency.latency_ms
+        assert found.layers_ms < 3 * found.networks[0].latency.latency_ms
         for match in found.matches:
             if match.kernel is not None and match.kernel.kind == "conv":
                 shapes = [
