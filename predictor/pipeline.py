@@ -256,7 +256,10 @@ def _assemble(
     graph = ready.stored
     device, target, bundle = predictor.device, predictor.target, predictor.coster.bundle
     device_ms = sum(kernel.latency_ms for kernel in kernels)
-    overheads = _overheads(predictor, device_ms, launches, scope, costs.first_wait_ms)
+    if predictor.coster.kernelwise is not None:
+        overheads = _between_kernels(predictor, device_ms, ready)
+    else:
+        overheads = _overheads(predictor, device_ms, launches, scope, costs.first_wait_ms)
     latency_ms = device_ms + sum(overheads.values())
     if bundle is None:
         log_error = intervals.DATASHEET_LOG_ERROR[device.kind]
@@ -316,6 +319,25 @@ def _overheads(
     if scope == "call":
         parts["python_call"] = (bundle.call_ms if bundle else None) or CALL_MS
     return parts
+
+
+def _between_kernels(
+    predictor: Predictor, device_ms: float, ready: Prepared
+) -> dict[str, float]:  # fmt: skip
+    """What networks of a measured target take beside their kernels, as those were timed in place.
+
+    The networks were called from Python, so a call through it has nothing to add.
+    """
+    import numpy as np
+
+    from predictor.latency.kernelwise import launched, network_ms
+
+    coster, runtime = predictor.coster, predictor.target.runtime
+    host_us = (coster.bundle.host_us if coster.bundle else None) or 0.0
+    operators = launched(runtime, ready.graph, ready.kernels)
+    total = network_ms(np.array([device_ms]), np.array([operators]), max(1.0, coster.scale),
+                       host_us, overlaps=predictor.device.kind == "gpu")  # fmt: skip
+    return {"between_kernels": max(0.0, float(total[0]) - device_ms)}
 
 
 def _uncovered(costs: Costs, total: int) -> str:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from predictor.graph import Kernel, Op, TensorSpec
 from predictor.kernels.features import Floats
+from predictor.kernels.memo import remembered
 
 WORDS = (
     # Cheap an element, then dearer; numbers are stored in fitted models, so append only.
@@ -39,6 +40,9 @@ WORDS = (
 UNKNOWN_WORD = -1.0
 _CODE = {word: float(i) for i, word in enumerate(WORDS)}
 
+WINDOW = 4
+"""Kernels back that what stands in the caches is taken from."""
+
 SMALL_INPUT = 20480
 """Elements of an input up to which PyTorch leaves a plain convolution to its own routine."""
 LARGE_BATCH = 16
@@ -61,7 +65,9 @@ class Details:
     ``smallest`` the smallest one's elements by those of the output; ``run`` how many elements
     follow one another in memory until a broadcast, reduction or concatenation steps; ``row`` how
     many elements one output is made of, where it is a reduction of any kind. ``copy_run`` is the
-    same run for a copy that the strides of an input force first, 0 where there is none.
+    same run for a copy that the strides of an input force first, 0 where there is none. ``before``
+    are the bytes that the last :data:`WINDOW` kernels moved, ``weights_before`` those of their
+    weights: what has passed the caches meanwhile. Both are 0 for a kernel that runs alone.
     """
 
     images: Floats
@@ -82,6 +88,8 @@ class Details:
     run: Floats
     row: Floats
     copy_run: Floats
+    before: Floats
+    weights_before: Floats
 
     def __len__(self) -> int:
         return len(self.images)
@@ -98,11 +106,22 @@ class Details:
         )
 
 
+@remembered
 def details_of(kernels: Sequence[Kernel]) -> Details:
     """The details of ``kernels``, in order."""
-    count = len(fields(Details))
-    table = np.array([_row(kernel) for kernel in kernels], dtype=np.float64).reshape(-1, count)
-    return Details(*(np.ascontiguousarray(table[:, i]) for i in range(count)))
+    own = len(fields(Details)) - 2
+    table = np.array([_row(kernel) for kernel in kernels], dtype=np.float64).reshape(-1, own)
+    moved = _before([kernel.read_bytes + kernel.write_bytes for kernel in kernels])
+    weights = _before([kernel.weight_bytes for kernel in kernels])
+    return Details(*(np.ascontiguousarray(table[:, i]) for i in range(own)), moved, weights)
+
+
+def _before(values: Sequence[int]) -> Floats:
+    """For each, the sum of the :data:`WINDOW` before it."""
+    total = np.concatenate([[0.0], np.cumsum(np.array(values, dtype=np.float64))])
+    at = np.arange(len(values))
+    result: Floats = total[at] - total[np.maximum(at - WINDOW, 0)]
+    return result
 
 
 def _row(kernel: Kernel) -> tuple[float, ...]:

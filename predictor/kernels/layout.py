@@ -24,9 +24,7 @@ KEEPS = frozenset(("elementwise", "activation", "pool", "resize", "conv", "defor
 """Kinds whose result lies in memory as their (largest) input does."""
 
 
-def lay_out(
-    graph: Graph, *, images_channels_last: bool = False, on_cpu: bool = False
-) -> Graph:
+def lay_out(graph: Graph, *, images_channels_last: bool = False, on_cpu: bool = False) -> Graph:
     """``graph`` with the copies that strides force, without those that they make needless.
 
     Convolutions whose input has its channels last get the attribute ``channels_last``, others the
@@ -98,6 +96,14 @@ def ordered_like(shape: Sequence[int], strides: Strides) -> Strides:
 def channels_last(shape: Sequence[int], strides: Strides) -> bool:
     """An image batch (N, C, H, W) whose channels follow one another in memory."""
     return len(shape) == 4 and strides[1] == 1 and strides[3] == shape[1] and min(shape[1:]) > 1
+
+
+def channels_near(shape: Sequence[int], strides: Strides) -> bool:
+    """The same with room between positions (a part of wider channels), which PyTorch takes for
+    channels last as well, and makes dense first."""
+    if len(shape) != 4 or min(shape[1:]) <= 1 or strides[1] != 1:
+        return False
+    return shape[1] <= strides[3] and strides[3] * shape[3] <= strides[2]
 
 
 class _Layout:
@@ -187,8 +193,10 @@ def _order_of(
         return {}
     last = channels_last(shapes[0], strides[0])
     if op.kind == "conv":
-        return {"channels_last": True} if last else {}
-    found: dict[str, str | int | bool] = {"order": "last"} if last and op.kind in KEEPS_ORDER else {}
+        return {"channels_last": True} if channels_near(shapes[0], strides[0]) else {}
+    found: dict[str, str | int | bool] = (
+        {"order": "last"} if last and op.kind in KEEPS_ORDER else {}
+    )
     if op.kind in ("elementwise", "activation") and op.outputs:
         out = op.outputs[0].shape
         full = [own for shape, own in zip(shapes, strides, strict=True) if shape == out]

@@ -36,7 +36,9 @@ class Bundle:
     smaller ones are extrapolated. ``learned`` and ``totals`` name files with forests over kernels
     and over whole models, ``table`` one with measured kernels, all in the device's folder;
     ``blend`` describes the other targets that a calibrated one is mixed from; ``sustained`` says
-    that clocks under the power limit were taken in the fit, not the boost clock.
+    that clocks under the power limit were taken in the fit, not the boost clock. ``kernelwise``
+    names the trees of a target that was measured kernel by kernel: there, a whole network takes
+    ``scale`` times the sum of its kernels and ``host_us`` for each operator.
     """
 
     target: str
@@ -57,6 +59,8 @@ class Bundle:
     totals: str | None = None
     blend: Mapping[str, Any] | None = None
     sustained: bool = False
+    kernelwise: str | None = None
+    scale: float = 1.0
 
 
 def load_bundle(device: Device, target: Target) -> Bundle | None:
@@ -206,12 +210,14 @@ def _checked(data: Mapping[str, Any], place: str) -> Bundle:
     for key in ("target", "rules", "basis", "software"):
         if not isinstance(data.get(key, ""), str):
             raise wrong(f"{key} must be text")
-    for key in ("learned", "table", "totals"):
+    for key in ("learned", "table", "totals", "kernelwise"):
         if not isinstance(data.get(key), (str, type(None))):
             raise wrong(f"{key} must be a file name")
     for key in ("call_ms", "host_us"):
         if data.get(key) is not None and not _positive(data[key]):
             raise wrong(f"{key} must be a positive number")
+    if not _positive(data.get("scale", 1.0)):
+        raise wrong("scale must be a positive number")
     for key in ("citations", "classes"):
         value = data.get(key) or []
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):

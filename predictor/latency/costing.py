@@ -11,10 +11,12 @@ import numpy as np
 from predictor.estimate import Bound, KernelEstimate, Source
 from predictor.graph import Kernel
 from predictor.hardware import Device, Target
+from predictor.kernels.details import details_of
 from predictor.kernels.features import CLASSES, Features, Floats, featurize
 from predictor.latency.boosted import Forest
 from predictor.latency.bundle import Bundle, load_bundle, read_checked
 from predictor.latency.intervals import DATASHEET_LOG_ERROR, UNCOVERED_LOG_ERROR, interval
+from predictor.latency.kernelwise import Kernelwise
 from predictor.latency.physical import (
     MEDIAN,
     Hardware,
@@ -95,6 +97,10 @@ class Coster:
         if self.bundle and self.bundle.totals:
             data = read_checked(home, self.bundle.totals)
             self.totals = Totals.from_bytes(data, self.bundle.totals)
+        self.kernelwise: Kernelwise | None = None
+        if self.bundle and self.bundle.kernelwise:
+            data = read_checked(home, self.bundle.kernelwise)
+            self.kernelwise = Kernelwise.from_bytes(data, self.bundle.kernelwise)
 
     def at(self, device: Device) -> Coster:
         """The same fit on the device at another power mode."""
@@ -104,6 +110,8 @@ class Coster:
         other.hardware = self._hardware(device)
         if device != self.device:
             other.table = None  # measured at the default mode only
+            if self.kernelwise is not None and device.name == self.device.name:
+                other.kernelwise = self.kernelwise.at(self.hardware, other.hardware)
         return other
 
     def _hardware(self, device: Device) -> Hardware:
@@ -123,11 +131,12 @@ class Coster:
         ``total_ms`` is what all of them take, where a calibration says so: each has its share.
         """
         features = featurize(kernels) if features is None else features
-        times = kernel_times(features, self.hardware, self.theta)
+        times = self.times(kernels, features)
         latency = times.total * 1e3
         known = [CLASSES[c] in self.covered and kernel_known(kernel)
                  for c, kernel in zip(features.cls, kernels, strict=True)]  # fmt: skip
-        sources = [Source.FITTED if ok else Source.ROOFLINE for ok in known]
+        fitted = Source.FITTED if self.kernelwise is None else Source.LEARNED
+        sources = [fitted if ok else Source.ROOFLINE for ok in known]
         first_wait_ms = None
         if self.forest is not None:
             seconds, answered = self.forest.seconds(
@@ -142,6 +151,8 @@ class Coster:
             for i, entry in enumerate(self.table.find(kernels)):
                 if entry is not None:
                     latency[i], sources[i] = entry.combined(float(latency[i])), Source.MEASURED
+        if self.kernelwise is not None:
+            latency *= min(1.0, self.scale)
         whole = self.whole(features, times) if self.totals is not None and kernels else None
         if whole is not None:
             total_ms = 1e3 * whole.total_s if total_ms is None else total_ms
@@ -159,6 +170,17 @@ class Coster:
         names = tuple(kernels[i].ops[kernels[i].anchor].kind for i in bare)
         return Costs(rows, float(floor.sum()), names, share, first_wait_ms, whole)
 
+    @property
+    def scale(self) -> float:
+        """What a whole network takes over the sum of its kernels."""
+        return self.bundle.scale if self.bundle else 1.0
+
+    def times(self, kernels: Sequence[Kernel], features: Features) -> Times:
+        """Seconds a kernel and its parts, by the trees of the target or the physical model."""
+        if self.kernelwise is not None:
+            return self.kernelwise.times(features, details_of(kernels))
+        return kernel_times(features, self.hardware, self.theta)
+
     def whole(self, features: Features, times: Times) -> Answer:
         """What the whole-model experts say of a network; ``self.totals`` must be there."""
         assert self.totals is not None
@@ -170,7 +192,7 @@ class Coster:
         sources: Sequence[Source], floor: Floats,
     ) -> KernelEstimate:  # fmt: skip
         value = float(latency[i])
-        log_error = self._kernel_error(sources[i])
+        log_error = self._kernel_error(sources[i], int(features.cls[i]))
         compute, memory, launch = times.compute[i], times.memory[i], times.launch[i]
         if launch > max(compute, memory):
             bound = Bound.OVERHEAD
@@ -182,11 +204,13 @@ class Coster:
             kernel.bytes, min(1.0, float(floor[i]) / value) if value else 0.0,
         )  # fmt: skip
 
-    def _kernel_error(self, source: Source) -> float:
+    def _kernel_error(self, source: Source, cls: int) -> float:
         if self.bundle is None:
             return DATASHEET_LOG_ERROR[self.device.kind]
         if source is Source.ROOFLINE:
             return UNCOVERED_LOG_ERROR
+        if self.kernelwise is not None and np.isfinite(self.kernelwise.spread[cls]):
+            return float(self.kernelwise.spread[cls])
         return self.bundle.log_error_90.get("kernel", KERNEL_LOG_ERROR)
 
 

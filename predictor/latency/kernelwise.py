@@ -1,16 +1,16 @@
 """Trees per class of kernels, trained on kernels timed inside running networks of one device.
 
-They predict log(measured / roofline), the roofline's parts (a launch, arithmetic, bytes read,
-written and of weights) added up at rates that were fitted for the class: so sizes outside the
-measured ones follow the roofline, and small kernels the cost of a call. One device is one hardware:
-absolute sizes are columns here, unlike in :mod:`predictor.latency.boosted`, whose storage and
-evaluation this shares. The file also holds the hardware that the rooflines were taken on, so a
+They predict log(measured / roofline), the roofline being that of :mod:`predictor.latency.rates`: so
+sizes outside the measured ones follow it, and small kernels the cost of a call. One device is one
+hardware: absolute sizes are columns here, unlike in :mod:`predictor.latency.boosted`, whose storage
+and evaluation this shares. The file also holds the hardware that the rooflines were taken on, so a
 later edit of the device's facts does not move predictions.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,10 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from predictor.errors import ArtifactError
+from predictor.graph import Graph, Kernel
 from predictor.kernels.details import Details
 from predictor.kernels.features import CLASSES, Features, Floats
 from predictor.latency.boosted import DAMAGE, Forest
-from predictor.latency.physical import Hardware, floor_s
+from predictor.latency.physical import Hardware, Times, floor_s
+from predictor.latency.rates import Rates, parts, variants
 
 COLUMNS = (
     "log_roofline", "log_compute_share", "log_intensity", "log_macs", "log_elementwise",
@@ -33,19 +35,19 @@ COLUMNS = (
     "log_height", "log_width", "width_remainder_8", "taps_high", "taps_wide", "padded", "dilation",
     "path", "function", "in_place", "operands", "log_smallest", "log_run", "run_remainder_8",
     "log_row", "log_rows", "log_packed_b_l2", "log_unfolded_l2", "log_copy_run",
+    "log_weights_before",
 )  # fmt: skip
 """What the trees see of a kernel: sizes, shape of the work, routine, place in the caches."""
 
-PARTS = ("launch", "products", "elementwise", "read", "write", "weights")
-"""What a kernel's roofline is made of; a class has a rate for each."""
-LAUNCH_S = 1e-6
-"""The part of a launch, so that its rate is in microseconds."""
+CHAINS = 4.0
+"""Exponent of the smooth maximum of host chain and device chain."""
 TILE = 64
 """Side of the output tiles that are counted as waves over the units."""
 KEPT = 200_000
 """Kernels whose predictions are kept: a search asks for the same ones again and again."""
 _HARDWARE = tuple(Hardware.__slots__)
-_OWN = {"hardware": float, "rates": float, "threads": int, "spread": float}
+_OWN = {"hardware": float, "rate_keys": np.int64, "rate_table": float, "threads": int,
+        "spread": float}  # fmt: skip
 
 
 def columns(features: Features, details: Details, hardware: Hardware, threads: int = 1) -> Floats:
@@ -87,25 +89,25 @@ def columns(features: Features, details: Details, hardware: Hardware, threads: i
         "log_packed_b_l2": _log(4 * f.n * f.k / hardware.l2_bytes),
         "log_unfolded_l2": _log(4 * f.m * f.k / hardware.l2_bytes),
         "log_copy_run": _log(d.copy_run, 0.1),
+        "log_weights_before": _log(d.weights_before, 1e4),
     }  # fmt: skip
     return np.column_stack([found[name] for name in COLUMNS])
 
 
-def parts(features: Features, hardware: Hardware) -> Floats:
-    """Seconds (kernels x :data:`PARTS`) at the hardware's peaks."""
-    f = features
-    activations = np.maximum(f.read_bytes - f.weight_bytes, 0.0)
-    return np.column_stack([
-        LAUNCH_S * f.steps, 2 * f.macs / hardware.peak_flops,
-        f.elementwise_flops / hardware.vector_flops, activations / hardware.bandwidth,
-        f.write_bytes / hardware.bandwidth, f.weight_bytes / hardware.bandwidth,
-    ])  # fmt: skip
+def network_ms(
+    kernels_ms: Floats, operators: Floats, scale: float, host_us: float, *, overlaps: bool
+) -> Floats:
+    """Milliseconds of networks whose kernels take ``kernels_ms`` and that launch ``operators``.
 
-
-def base_s(parts_s: Floats, cls: npt.NDArray[np.int64], rates: Floats) -> Floats:
-    """Seconds of kernels of these parts at the rates of their classes."""
-    result: Floats = np.maximum((parts_s * rates[cls]).sum(axis=1), 1e-9)
-    return result
+    On a processor the host's work stands between the kernels; on a GPU (``overlaps``) it runs
+    beside them, and the longer of the two chains counts, by a smooth maximum.
+    """
+    host_ms = 1e-3 * host_us * operators
+    if not overlaps:
+        result: Floats = scale * kernels_ms + host_ms
+        return result
+    both: Floats = ((scale * kernels_ms) ** CHAINS + host_ms**CHAINS) ** (1 / CHAINS)
+    return both
 
 
 def _log(x: Floats, least: float = 1e-12) -> Floats:
@@ -117,14 +119,13 @@ def _log(x: Floats, least: float = 1e-12) -> Floats:
 class Kernelwise:
     """A forest with a class a tree, and what its roofline stands on.
 
-    ``rates`` (classes x :data:`PARTS`) multiply the roofline's parts, in the order of classes.
     ``spread`` is, by class, the 90 % quantile of ``|log(predicted / measured)|`` of kernels of
     families that were left out (NaN: never measured).
     """
 
     forest: Forest
     hardware: Hardware
-    rates: Floats
+    rates: Rates
     threads: int = 1
     spread: Floats = field(default_factory=lambda: np.full(len(CLASSES), np.nan))
     _known: dict[bytes, float] = field(default_factory=dict, repr=False, compare=False)
@@ -134,29 +135,33 @@ class Kernelwise:
         """Numbers of the classes that were measured."""
         return np.unique(self.forest.root_class).astype(np.int64)
 
-    def answers(self, features: Features) -> npt.NDArray[np.bool_]:
-        """Which kernels are of a class that was measured."""
-        return np.isin(features.cls, self.classes)
+    def at(self, own: Hardware, other: Hardware) -> Kernelwise:
+        """The same on ``other`` hardware: kernels change as their rooflines do from ``own``."""
+        ratio = np.array([
+            1.0, 1.0, 1.0, own.peak_flops / other.peak_flops, own.vector_flops / other.vector_flops,
+            *[own.bandwidth / other.bandwidth] * 3,
+        ])  # fmt: skip
+        return replace(self, rates=Rates(self.rates.keys, self.rates.table * ratio))
 
-    def seconds(self, features: Features, details: Details) -> Floats:
-        """Seconds a kernel; usual rates of the roofline where :meth:`answers` is False."""
+    def times(self, features: Features, details: Details) -> Times:
+        """Seconds a kernel, and how much of its roofline each bound makes; classes that were not
+        measured take the roofline's parts at usual rates."""
         matrix = columns(features, details, self.hardware, self.threads)
-        log_factor = np.zeros(len(features))
         keys = [
-            bytes((cls,)) + row.tobytes() for cls, row in zip(features.cls, matrix, strict=True)
+            bytes((cls,)) + row.tobytes()
+            for cls, row in zip(features.cls.tolist(), matrix, strict=True)
         ]
         new = {key: i for i, key in enumerate(keys) if key not in self._known}
+        if len(self._known) + len(new) > KEPT:
+            self._known.clear()
+            new = {key: i for i, key in enumerate(keys)}
         if new:
-            if len(self._known) > KEPT:
-                self._known.clear()
-                new = {key: i for i, key in enumerate(keys)}
             at = np.fromiter(new.values(), dtype=np.intp)
             found = self.log_factors(features.cls[at], matrix[at])
             self._known.update(zip(new, found.tolist(), strict=True))
-        log_factor[:] = [self._known[key] for key in keys]
-        base = base_s(parts(features, self.hardware), features.cls, self.rates)
-        result: Floats = base * np.exp(log_factor)
-        return result
+        factor = np.exp(np.array([self._known[key] for key in keys], dtype=float))
+        variant = variants(features, details, self.threads)
+        return self.rates.times(parts(features, details, self.hardware), variant, factor)
 
     def log_factors(self, cls: npt.NDArray[np.int64], matrix: Floats) -> Floats:
         """log(seconds / base) for rows of :func:`columns`, each by the trees of its class."""
@@ -173,7 +178,7 @@ class Kernelwise:
         buffer = io.BytesIO()
         with np.load(io.BytesIO(self.forest.to_bytes()), allow_pickle=False) as arrays:
             stored = {name: arrays[name] for name in arrays.files}
-        stored["rates"] = self.rates.ravel()
+        stored["rate_keys"], stored["rate_table"] = self.rates.keys, self.rates.table
         stored["hardware"] = np.array([getattr(self.hardware, name) for name in _HARDWARE])
         stored["threads"] = np.array([self.threads])
         stored["spread"] = self.spread
@@ -197,14 +202,13 @@ class Kernelwise:
         except DAMAGE as error:
             raise ArtifactError(f"{place}: {error}. The file is damaged; reinstall") from None
         hardware, threads, spread = own["hardware"], own["threads"], own["spread"]
-        rates = own["rates"]
+        rates = Rates(own["rate_keys"], own["rate_table"])
         ok = (
             forest.by_class
             and forest.columns == COLUMNS
             and hardware.shape == (len(_HARDWARE),)
             and bool((np.isfinite(hardware) & (hardware > 0)).all())
-            and rates.shape == (len(CLASSES) * len(PARTS),)
-            and bool((np.isfinite(rates) & (rates >= 0)).all())
+            and rates.sound()
             and threads.shape == (1,)
             and 1 <= threads[0] <= 4096
             and spread.shape == (len(CLASSES),)
@@ -212,8 +216,14 @@ class Kernelwise:
         )
         if not ok:
             raise ArtifactError(f"{place}: its parts do not fit together; reinstall, or train anew")
-        table = rates.reshape(len(CLASSES), len(PARTS))
-        return cls(forest, Hardware(*hardware.tolist()), table, int(threads[0]), spread)
+        return cls(forest, Hardware(*hardware.tolist()), rates, int(threads[0]), spread)
+
+
+def launched(runtime: str, graph: Graph, kernels: Sequence[Kernel]) -> float:
+    """Operators that the host handles one by one: kernels, and in eager mode views as half one
+    each, since they only pass the dispatcher."""
+    views = sum(op.is_view for op in graph.ops) if runtime == "eager" else 0
+    return len(kernels) + 0.5 * views
 
 
 def with_classes(forest: Forest, root_class: npt.NDArray[np.int32]) -> Forest:

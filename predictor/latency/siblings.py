@@ -35,8 +35,8 @@ def sibling_bundle(device: Device, target: Target) -> tuple[Bundle, Path] | None
     sibling = load_device(device.sibling.device, paths=False)
     theirs = _same_target(sibling, target)
     bundle = load_bundle(sibling, theirs) if theirs else None
-    if bundle is None or theirs is None:
-        return None
+    if bundle is None or theirs is None or bundle.kernelwise is not None:
+        return None  # what was learned of one device's kernels holds for that device
     far = f", though of another generation ({sibling.generation})"
     lent = replace(
         bundle,

@@ -1,8 +1,9 @@
 """The measured table: kernels timed on the target, found again by their exact signature.
 
 A CSV with one row a kernel: ``signature, latency_ms, repeats, spread`` (``spread`` is the relative
-median absolute deviation of the repeats). An entry is weighted by its repeats and shrunk towards
-the model: a single noisy timing moves an estimate little, twenty that agree replace it.
+median absolute deviation of the repeats), and any columns for the human reader after them. An entry
+is weighted by its repeats and shrunk towards the model: a single noisy timing moves an estimate
+little, twenty that agree replace it.
 """
 
 from __future__ import annotations
@@ -10,29 +11,44 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from predictor.errors import ArtifactError
 from predictor.graph import Kernel
+from predictor.kernels.memo import remembered
 
 COLUMNS = ("signature", "latency_ms", "repeats", "spread")
 MODEL_REPEATS = 4.0
 """The model's estimate counts as this many repeats of the usual spread."""
 USUAL_SPREAD = 0.05
+LONGEST_FIELD = 64
+"""Characters of a field that the quick reader takes; longer ones are read one by one."""
+_COMMA, _NEWLINE, _RETURN, _QUOTE = b',\n\r"'
+
+Columns = tuple[npt.NDArray[np.bytes_], npt.NDArray[np.float64], npt.NDArray[np.int64],
+                npt.NDArray[np.float64]]  # fmt: skip
 
 
 def signature(kernel: Kernel) -> str:
     """What a kernel computes, names left out: equal kernels have equal signatures."""
     parts = [
-        [op.kind, [[list(s.shape), s.dtype] for s in (*op.inputs, *op.weights, *op.outputs)],
-         sorted((k, v) for k, v in op.attrs.items() if k not in ("inplace", "into"))]
+        (op.kind, *[[(spec.shape, spec.dtype) for spec in specs]
+                    for specs in (op.inputs, op.weights, op.outputs)],
+         sorted(item for item in op.attrs.items() if item[0] not in ("inplace", "into")))
         for op in kernel.ops
     ]  # fmt: skip
-    text = json.dumps(parts, separators=(",", ":"), default=list)
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
+
+
+@remembered
+def signatures(kernels: Sequence[Kernel]) -> list[str]:
+    """Those of ``kernels``, in order."""
+    return [signature(kernel) for kernel in kernels]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,60 +67,168 @@ class Entry:
 
 
 class LookupTable(Mapping[str, Entry]):
-    """Entries by signature."""
+    """Entries by signature, kept as sorted columns: a million take 50 MB and no objects."""
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
-        self._entries = dict(entries)
+        rows = sorted((key.encode(), entry) for key, entry in entries.items())
+        self._take((
+            np.array([key for key, _ in rows], dtype=np.bytes_),
+            np.array([entry.latency_ms for _, entry in rows], dtype=np.float64),
+            np.array([entry.repeats for _, entry in rows], dtype=np.int64),
+            np.array([entry.spread for _, entry in rows], dtype=np.float64),
+        ))  # fmt: skip
+
+    def _take(self, columns: Columns) -> None:
+        self._keys, self._latency_ms, self._repeats, self._spread = columns
 
     def __getitem__(self, key: str) -> Entry:
-        return self._entries[key]
+        at = self._find(key)
+        if at < 0:
+            raise KeyError(key)
+        return self._entry(at)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        return iter(self._entries)
+    def __iter__(self) -> Iterator[str]:
+        return (key.decode() for key in self._keys.tolist())
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._keys)
+
+    def _find(self, key: str) -> int:
+        """Its row, -1 where there is none."""
+        word = key.encode()
+        at = int(np.searchsorted(self._keys, word)) if len(self._keys) else 0
+        return at if at < len(self._keys) and self._keys[at] == word else -1
+
+    def _entry(self, at: int) -> Entry:
+        return Entry(float(self._latency_ms[at]), int(self._repeats[at]), float(self._spread[at]))
 
     @classmethod
-    def from_csv(cls, text: str, place: str = "table.csv") -> LookupTable:
+    def from_csv(cls, text: str | bytes, place: str = "table.csv") -> LookupTable:
         """Read a table; several rows of one signature are pooled by their repeats.
 
         Raises:
             ArtifactError: a column is missing or a value is no positive number, with its line.
         """
-        try:
-            rows = list(csv.reader(io.StringIO(text)))
-        except csv.Error as error:
-            raise ArtifactError(f"{place}: not a table: {error}") from None
-        header = rows[0] if rows else None
-        if header is None or tuple(header[:4]) != COLUMNS:
-            raise ArtifactError(f"{place}:1: columns must begin with {', '.join(COLUMNS)}")
-        entries: dict[str, Entry] = {}
-        for number, row in enumerate(rows[1:], start=2):
-            try:
-                entry = Entry(float(row[1]), int(row[2]), float(row[3]))
-            except (ValueError, IndexError):
-                raise ArtifactError(f"{place}:{number}: not a row of the table: {row}") from None
-            if not (
-                0 < entry.latency_ms < math.inf
-                and entry.repeats > 0
-                and 0 <= entry.spread < math.inf
-            ):
-                raise ArtifactError(f"{place}:{number}: values must be positive: {row}")
-            known = entries.get(row[0])
-            entries[row[0]] = _pooled(known, entry) if known else entry
-        return cls(entries)
+        data = text.encode() if isinstance(text, str) else text
+        columns = _quickly(data)
+        if columns is None:
+            columns = _row_by_row(data, place)
+        table = cls({})
+        table._take(_pooled_columns(columns))
+        return table
 
     def to_csv(self) -> str:
         """The table as text, sorted by signature."""
         lines = [",".join(COLUMNS)]
-        lines += [f"{k},{e.latency_ms:.9g},{e.repeats},{e.spread:.6g}"
-                  for k, e in sorted(self._entries.items())]  # fmt: skip
+        lines += [f"{k},{e.latency_ms:.9g},{e.repeats},{e.spread:.6g}" for k, e in self.items()]
         return "\n".join(lines) + "\n"
 
-    def find(self, kernels: Iterable[Kernel]) -> list[Entry | None]:
+    def find(self, kernels: Sequence[Kernel]) -> list[Entry | None]:
         """The entry of each kernel, None where it was never measured."""
-        return [self._entries.get(signature(kernel)) for kernel in kernels]
+        wanted = np.array([key.encode() for key in signatures(kernels)], dtype=np.bytes_)
+        if not len(wanted) or not len(self._keys):
+            return [None] * len(wanted)
+        at = np.searchsorted(self._keys, wanted)
+        hit = self._keys[np.minimum(at, len(self._keys) - 1)] == wanted
+        return [self._entry(i) if ok else None for i, ok in zip(at.tolist(), hit.tolist(),
+                                                                strict=True)]  # fmt: skip
+
+
+def _quickly(data: bytes) -> Columns | None:
+    """All rows at once; None where a row needs a closer look, or its fault a message."""
+    if not data.startswith(",".join(COLUMNS).encode()) or b'"' in data:
+        return None
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n")
+    bytes_ = np.frombuffer(data if data.endswith(b"\n") else data + b"\n", dtype=np.uint8)
+    ends = np.flatnonzero(bytes_ == _NEWLINE)
+    starts, ends = ends[:-1] + 1, ends[1:]
+    commas = np.append(np.flatnonzero(bytes_ == _COMMA), [len(bytes_)] * 4)
+    first = np.searchsorted(commas, starts)
+    cuts = [commas[first + i] for i in range(4)]
+    if bool((cuts[2] >= ends).any()):
+        return None  # a row of fewer columns
+    cuts[3] = np.minimum(cuts[3], ends)
+    fields = []
+    begin = starts
+    for cut in cuts:
+        field = _field(bytes_, begin, cut)
+        if field is None:
+            return None
+        fields.append(field)
+        begin = cut + 1
+    try:
+        latency_ms, spread = fields[1].astype(np.float64), fields[3].astype(np.float64)
+        repeats = fields[2].astype(np.int64)
+    except (ValueError, OverflowError):
+        return None
+    sound = (
+        (latency_ms > 0) & (latency_ms < np.inf) & (repeats > 0) & (spread >= 0) & (spread < np.inf)
+    )
+    return (fields[0], latency_ms, repeats, spread) if bool(sound.all()) else None
+
+
+def _field(
+    data: npt.NDArray[np.uint8], begin: npt.NDArray[np.intp], end: npt.NDArray[np.intp]
+) -> npt.NDArray[np.bytes_] | None:
+    """The text between two places of every row; None where one is too long."""
+    width = end - begin
+    longest = int(width.max(initial=1)) or 1
+    if longest > LONGEST_FIELD:
+        return None
+    cells = np.zeros((len(begin), longest), dtype=np.uint8)
+    last = len(data) - 1
+    for i in range(longest):
+        cells[:, i] = np.where(i < width, data[np.minimum(begin + i, last)], 0)
+    return cells.view(f"S{longest}").ravel()
+
+
+def _row_by_row(data: bytes, place: str) -> Columns:
+    try:
+        rows = list(csv.reader(io.StringIO(data.decode())))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{place}: not a table: {error}") from None
+    header = rows[0] if rows else None
+    if header is None or tuple(header[:4]) != COLUMNS:
+        raise ArtifactError(f"{place}:1: columns must begin with {', '.join(COLUMNS)}")
+    found = []
+    for number, row in enumerate(rows[1:], start=2):
+        try:
+            entry = Entry(float(row[1]), int(row[2]), float(row[3]))
+        except (ValueError, IndexError):
+            raise ArtifactError(f"{place}:{number}: not a row of the table: {row}") from None
+        if not (
+            0 < entry.latency_ms < math.inf
+            and entry.repeats > 0
+            and 0 <= entry.spread < math.inf
+        ):  # fmt: skip
+            raise ArtifactError(f"{place}:{number}: values must be positive: {row}")
+        found.append((row[0].encode(), entry.latency_ms, entry.repeats, entry.spread))
+    keys, latency_ms, repeats, spread = zip(*found, strict=True) if found else ((), (), (), ())
+    return (np.array(keys, dtype=np.bytes_), np.array(latency_ms, dtype=np.float64),
+            np.array(repeats, dtype=np.int64), np.array(spread, dtype=np.float64))  # fmt: skip
+
+
+def _pooled_columns(columns: Columns) -> Columns:
+    """Sorted by signature, rows of one signature as one."""
+    keys = columns[0]
+    if bool((keys[1:] > keys[:-1]).all()):
+        return columns
+    order = np.argsort(keys, kind="stable")
+    keys, latency_ms, repeats, spread = (column[order] for column in columns)
+    new = np.append(True, keys[1:] != keys[:-1])
+    first = np.flatnonzero(new)
+    for begin, end in zip(first.tolist(), [*first[1:].tolist(), len(keys)], strict=True):
+        if end - begin == 1:
+            continue
+        entry = Entry(float(latency_ms[begin]), int(repeats[begin]), float(spread[begin]))
+        for at in range(begin + 1, end):
+            other = Entry(float(latency_ms[at]), int(repeats[at]), float(spread[at]))
+            entry = _pooled(entry, other)
+        latency_ms[begin], repeats[begin], spread[begin] = (
+            entry.latency_ms, entry.repeats, entry.spread
+        )  # fmt: skip
+    return keys[first], latency_ms[first], repeats[first], spread[first]
 
 
 def _pooled(a: Entry, b: Entry) -> Entry:

@@ -15,7 +15,8 @@ import numpy as np
 from predictor.errors import MissingExtra
 from predictor.kernels.features import CLASSES, Floats
 from predictor.training.dataset import PLACES, Dataset, Flags
-from predictor.training.fit import INSTALL, SEED, lightgbm
+from predictor.training.fit import SEED, lightgbm
+from predictor.training.rates import INSTALL
 
 Baseline = Callable[[Dataset, Flags, Flags], Floats]
 """(dataset, rows that may be seen, networks that may be seen) to milliseconds of every network."""
@@ -28,36 +29,36 @@ LEAST_OF_CLASS = 10
 
 def flops_factor(data: Dataset, rows: Flags, networks: Flags) -> Floats:
     """FLOPs times one factor, the median of the training networks' own."""
-    flops = 2 * data.networks.sums(data.networks.features.macs) + 1.0
+    flops = 2 * data.networks.sums(data.networks.kernels.features.macs) + 1.0
     return _scaled(flops, data, networks)
 
 
 def flops_linear(data: Dataset, rows: Flags, networks: Flags) -> Floats:
     """A constant and a rate for FLOPs, least squares on relative errors, neither negative."""
-    flops = 2 * data.networks.sums(data.networks.features.macs)
+    flops = 2 * data.networks.sums(data.networks.kernels.features.macs)
     return _nnls(np.column_stack([np.ones(len(flops)), flops]), data, networks)
 
 
 def roofline_factor(data: Dataset, rows: Flags, networks: Flags) -> Floats:
     """The sum of the kernels' rooflines times one factor."""
-    return _scaled(data.networks.sums(data.networks.roofline_s), data, networks)
+    return _scaled(data.networks.sums(data.networks.kernels.roofline_s), data, networks)
 
 
 def class_nnls(data: Dataset, rows: Flags, networks: Flags) -> Floats:
     """Per class of kernels a rate for FLOPs and one for bytes, and a cost a kernel, on totals."""
     nets, parts = data.networks, []
     for kind in range(len(CLASSES)):
-        mine = nets.cls == kind
+        mine = nets.kernels.cls == kind
         if mine.any():
-            parts.append(nets.sums(np.where(mine, 2 * nets.features.macs, 0.0)))
-            parts.append(nets.sums(np.where(mine, nets.features.bytes, 0.0)))
-    parts.append(nets.sums(np.ones(len(nets.cls))))
+            parts.append(nets.sums(np.where(mine, 2 * nets.kernels.features.macs, 0.0)))
+            parts.append(nets.sums(np.where(mine, nets.kernels.features.bytes, 0.0)))
+    parts.append(nets.sums(np.ones(len(nets.kernels.cls))))
     return _nnls(np.column_stack(parts), data, networks)
 
 
 def whole_model_trees(data: Dataset, rows: Flags, networks: Flags) -> Floats:
     """LightGBM on aggregates of the network, log(measured / roofline of the network)."""
-    matrix, roofline = aggregates(data), data.networks.sums(data.networks.roofline_s)
+    matrix, roofline = aggregates(data), data.networks.sums(data.networks.kernels.roofline_s)
     label = np.log(data.networks.label_ms / (1e3 * roofline))
     parameters = {
         "objective": "regression", "num_leaves": 8, "learning_rate": 0.06, "min_data_in_leaf": 4,
@@ -83,18 +84,21 @@ def isolated_forests(data: Dataset, rows: Flags, networks: Flags) -> Floats:
     try:
         from sklearn.ensemble import RandomForestRegressor
     except ImportError:
-        raise MissingExtra(INSTALL.replace("LightGBM and Optuna", "scikit-learn")) from None
+        raise MissingExtra(INSTALL) from None
     hot = rows & (data.rows.place == PLACES.index("hot"))
     if not hot.any():
         return np.full(len(data.networks), np.nan)
-    ratio = float(np.median(data.rows.seconds[hot] / data.rows.roofline_s[hot]))
-    seconds = ratio * data.networks.roofline_s
+    ratio = float(np.median(data.rows.seconds[hot] / data.rows.kernels.roofline_s[hot]))
+    seconds = ratio * data.networks.kernels.roofline_s
     for kind in range(len(CLASSES)):
-        mine, asked = hot & (data.rows.cls == kind), np.flatnonzero(data.networks.cls == kind)
+        mine, asked = (
+            hot & (data.rows.kernels.cls == kind),
+            np.flatnonzero(data.networks.kernels.cls == kind),
+        )
         if mine.sum() >= LEAST_OF_CLASS and len(asked):
             forest = RandomForestRegressor(FOREST_TREES, random_state=SEED, n_jobs=1)
-            forest.fit(data.rows.raw[mine], data.rows.seconds[mine])
-            seconds[asked] = forest.predict(data.networks.raw[asked])
+            forest.fit(data.rows.kernels.raw[mine], data.rows.seconds[mine])
+            seconds[asked] = forest.predict(data.networks.kernels.raw[asked])
     return 1e3 * data.networks.sums(seconds)
 
 
@@ -109,15 +113,18 @@ BASELINES: Mapping[str, Baseline] = {
 def aggregates(data: Dataset) -> Floats:
     """One row a network: totals, and the share of each class of kernels in FLOPs and bytes."""
     nets = data.networks
-    macs, moved = nets.sums(nets.features.macs), nets.sums(nets.features.bytes)
-    count, weights = nets.sums(np.ones(len(nets.cls))), nets.sums(nets.features.weight_bytes)
+    macs, moved = nets.sums(nets.kernels.features.macs), nets.sums(nets.kernels.features.bytes)
+    count, weights = (
+        nets.sums(np.ones(len(nets.kernels.cls))),
+        nets.sums(nets.kernels.features.weight_bytes),
+    )
     parts = [np.log10(macs + 1), np.log10(moved + 1), np.log10(count), np.log10(weights + 1),
              np.log10((macs + 1) / (moved + 1)), np.log10(moved / count)]  # fmt: skip
     for kind in range(len(CLASSES)):
-        mine = nets.cls == kind
+        mine = nets.kernels.cls == kind
         if mine.any():
-            parts.append(nets.sums(np.where(mine, nets.features.macs, 0.0)) / (macs + 1))
-            parts.append(nets.sums(np.where(mine, nets.features.bytes, 0.0)) / (moved + 1))
+            parts.append(nets.sums(np.where(mine, nets.kernels.features.macs, 0.0)) / (macs + 1))
+            parts.append(nets.sums(np.where(mine, nets.kernels.features.bytes, 0.0)) / (moved + 1))
     return np.column_stack(parts)
 
 
@@ -131,7 +138,7 @@ def _nnls(matrix: Floats, data: Dataset, networks: Flags) -> Floats:
     try:
         from scipy.optimize import nnls
     except ImportError:
-        raise MissingExtra(INSTALL.replace("LightGBM and Optuna", "SciPy")) from None
+        raise MissingExtra(INSTALL) from None
     size = np.maximum(np.abs(matrix[networks]).max(axis=0), 1e-30)
     label = data.networks.label_ms[networks]
     rates, _ = nnls(matrix[networks] / size / label[:, None], np.ones(len(label)))

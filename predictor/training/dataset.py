@@ -7,7 +7,7 @@ reaches beyond the rows that a fit is given, hence never into a family that is l
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,12 @@ import numpy.typing as npt
 from predictor.errors import MeasurementError
 from predictor.kernels.details import Details, details_of
 from predictor.kernels.features import CLASS_INDEX, Features, Floats, Ints, featurize
-from predictor.latency.kernelwise import columns, parts
+from predictor.latency.kernelwise import columns, launched
 from predictor.latency.physical import Hardware, floor_s
+from predictor.latency.rates import parts, variants
 from predictor.latency.table import signature
 
 if TYPE_CHECKING:
-    from predictor.graph import Kernel
     from predictor.profiling.records import KernelTiming, Measurements, NetworkTiming
 
 Flags = npt.NDArray[np.bool_]
@@ -39,26 +39,70 @@ MEMORY_BOUND = frozenset(
 )  # fmt: skip
 USUAL_SPREAD = 0.03
 """Relative error that no number of repeats removes: caches and neighbours differ by run."""
+FLUSHED_BYTES = 1.6e7
+"""What went through the caches before a kernel that was timed with cold ones: two copies of 8 MB."""
 LEAST_KERNELS, LEAST_NETWORKS = 50, 6
 SCORED = ("zoo", "nas")
 """Spaces whose networks are scored; perturbed ones only train."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Timed kernels, one entry each. ``matrix`` has the columns of the learned model, ``parts``
-    the parts of its roofline, ``raw`` :data:`RAW`.
+RAW = (
+    "images", "channels", "height", "width", "n", "m", "k", "groups", "taps_high", "taps_wide",
+    "stride", "macs", "weight_bytes", "read_bytes", "write_bytes", "function",
+)  # fmt: skip
+"""Dimensions as they are, for the baseline of isolated kernels."""
 
-    ``share`` is the
-    kernel's part of its network, 0 for isolated ones; ``family`` and ``network`` are numbers into
-    the dataset's names, -1 for isolated kernels; ``place`` into :data:`PLACES`.
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Kernels as numbers, one entry each: what models and baselines see of them.
+
+    ``matrix`` has the columns of the learned model, ``variant`` and ``parts`` are those of its
+    roofline, ``raw`` is :data:`RAW`; ``surroundings`` is what went through the caches before, by
+    half powers of ten.
     """
 
+    features: Features
+    details: Details
     cls: Ints
+    variant: Ints
     matrix: Floats
     raw: Floats
     parts: Floats
     roofline_s: Floats
+    surroundings: Ints
+
+    def __len__(self) -> int:
+        return len(self.cls)
+
+    @staticmethod
+    def of(features: Features, details: Details, hardware: Hardware, threads: int) -> Columns:
+        """All columns of kernels."""
+        raw = np.column_stack([
+            getattr(details if hasattr(details, name) else features, name) for name in RAW
+        ])  # fmt: skip
+        before = np.round(2 * np.log10(details.before + details.weights_before + 1e4))
+        return Columns(
+            features, details, features.cls, variants(features, details, threads),
+            columns(features, details, hardware, threads), raw, parts(features, details, hardware),
+            np.maximum(floor_s(features, hardware), 1e-9), before.astype(np.int64),
+        )  # fmt: skip
+
+    def take(self, index: npt.NDArray[np.intp]) -> Columns:
+        """The kernels at ``index``."""
+        arrays = (getattr(self, f.name)[index] for f in fields(self)[2:])
+        return Columns(self.features.take(index), self.details.take(index), *arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Timed kernels, one entry each.
+
+    ``share`` is the kernel's part of its network, 0 for isolated ones; ``family`` and ``network``
+    are numbers into the dataset's names, -1 for isolated kernels; ``place`` into :data:`PLACES`.
+    """
+
+    kernels: Columns
     seconds: Floats
     weight: Floats
     share: Floats
@@ -68,11 +112,12 @@ class Rows:
     place: Ints
 
     def __len__(self) -> int:
-        return len(self.cls)
+        return len(self.seconds)
 
     def take(self, which: Flags) -> Rows:
         """The rows where ``which`` is True."""
-        return Rows(*(getattr(self, f.name)[which] for f in fields(self)))
+        arrays = (getattr(self, f.name)[which] for f in fields(self)[1:])
+        return Rows(self.kernels.take(np.flatnonzero(which)), *arrays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,25 +136,20 @@ class Networks:
     label_ms: Floats
     launches: Floats
     owner: Ints
-    cls: Ints
-    matrix: Floats
-    raw: Floats
-    parts: Floats
-    roofline_s: Floats
-    features: Features
+    kernels: Columns
 
     def __len__(self) -> int:
         return len(self.names)
 
     def sums(self, values: Floats) -> Floats:
         """The sum over each network's kernels of ``values`` (one a kernel)."""
-        total: Floats = np.bincount(self.owner, values, minlength=len(self.names))
-        return total
+        total = np.bincount(self.owner, values, minlength=len(self.names))
+        return total.astype(np.float64)
 
     @property
     def scored(self) -> Flags:
         """Networks that count when accuracy is measured."""
-        return np.isin(self.space, SCORED)
+        return np.isin(np.array(self.space), SCORED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +161,8 @@ class Dataset:
     families: tuple[str, ...]
     hardware: Hardware
     threads: int
+    overlaps: bool = False
+    """The host's work runs beside the kernels: on a GPU."""
 
     def inside(self, families: Ints) -> tuple[Flags, Flags]:
         """Rows and networks of ``families``; isolated kernels belong to none."""
@@ -166,13 +208,6 @@ def cache_bytes(machine: object) -> float:
     return 1e3 * float(value) if isinstance(value, (int, float)) and value > 0 else 1e6
 
 
-RAW = (
-    "images", "channels", "height", "width", "n", "m", "k", "groups", "taps_high", "taps_wide",
-    "stride", "macs", "weight_bytes", "read_bytes", "write_bytes", "function",
-)  # fmt: skip
-"""Dimensions as they are, for the baseline of isolated kernels."""
-
-
 def dataset_of(measured: Measurements, hardware: Hardware | None = None) -> Dataset:
     """The measurements as arrays; ``hardware`` replaces what the run says of its machine.
 
@@ -183,15 +218,15 @@ def dataset_of(measured: Measurements, hardware: Hardware | None = None) -> Data
     timed = [k for k in measured.kernels if k.latency_ms > 0]
     labels = {k.family for k in timed if k.family} | {n.family for n in measured.networks}
     families = tuple(sorted(labels))
-    networks = _networks(measured, families, hardware)
+    networks, written = _networks(measured, families, hardware)
     if len(timed) < LEAST_KERNELS or len(networks) < LEAST_NETWORKS:
         raise MeasurementError(
             f"{measured.name} {measured.runtime} {measured.precision}: {len(timed)} timed kernels "
             f"and {len(networks)} networks; at least {LEAST_KERNELS} and {LEAST_NETWORKS} are "
             f"needed. Measure more: predict-latency profile --name {measured.name} --time 10min"
         )
-    rows = _rows(_placed(timed, measured), families, networks.names, hardware, measured.threads)
-    return Dataset(rows, networks, families, hardware, measured.threads)
+    rows = _rows(timed, families, networks, written, hardware, measured.threads)
+    return Dataset(rows, networks, families, hardware, measured.threads, measured.device == "cuda")
 
 
 TIMED_RULES = {("eager", "cpu"): "eager-cpu", ("eager", "cuda"): "eager-timed"}
@@ -203,66 +238,72 @@ def rules_of(measured: Measurements) -> str:
     return TIMED_RULES.get((measured.runtime, measured.device), measured.runtime)
 
 
-def _placed(timed: Sequence[KernelTiming], measured: Measurements) -> list[KernelTiming]:
-    """The timings with kernels as :func:`rules_of` makes them, found by what they write."""
-    from predictor.kernels.lowering import prepare
-
-    rules = rules_of(measured)
-    if rules == measured.runtime:
-        return list(timed)
-    made: dict[tuple[str, int], Kernel] = {}
-    for label, graph in {n.label: n.graph for n in measured.networks}.items():
-        for kernel in prepare(graph, measured.precision, rules).kernels:
-            made.update({(label, out): kernel for op in kernel.ops for out in op.output_ids})
-    return [
-        replace(k, kernel=made.get((k.network, k.kernel.ops[-1].output_ids[0]), k.kernel))
-        if k.network else k
-        for k in timed
-    ]  # fmt: skip
-
-
-def kernel_columns(
-    kernels: Sequence[Kernel], hardware: Hardware, threads: int
-) -> tuple[Features, Details, Floats]:
-    """Features, details and the learned model's matrix of ``kernels``."""
-    features, details = featurize(kernels), details_of(kernels)
-    return features, details, columns(features, details, hardware, threads)
-
-
-def raw_dimensions(features: Features, details: Details) -> Floats:
-    """The matrix (kernels x :data:`RAW`)."""
-    return np.column_stack([
-        getattr(details if hasattr(details, name) else features, name) for name in RAW
-    ])  # fmt: skip
-
-
-def roofline_s(features: Features, hardware: Hardware) -> Floats:
-    """Seconds at the least, as the learned model takes them."""
-    result: Floats = np.maximum(floor_s(features, hardware), 1e-9)
-    return result
+Written = Mapping[tuple[str, int], tuple[int, str]]
+"""By a network's name and a tensor's number: the position among all networks' kernels of the kernel
+that writes it, and the kernel's signature."""
 
 
 def _rows(
-    timed: Sequence[KernelTiming], families: tuple[str, ...], names: tuple[str, ...],
+    timed: Sequence[KernelTiming], families: tuple[str, ...], networks: Networks, written: Written,
     hardware: Hardware, threads: int,
 ) -> Rows:  # fmt: skip
-    features, details, matrix = kernel_columns([k.kernel for k in timed], hardware, threads)
+    """Rows of ``timed``: in place, kernels are those of the networks, surroundings and all."""
+    found = [written.get((k.network, k.kernel.ops[-1].output_ids[0])) if k.where == "place"
+             else None for k in timed]  # fmt: skip
+    alone = [i for i, at in enumerate(found) if at is None]
+    singles = _isolated([timed[i] for i in alone], hardware, threads)
+    kernels = _joined(networks.kernels, singles).take(_positions(found, alone, networks))
     number = {name: i for i, name in enumerate(families)}
-    network = {name: i for i, name in enumerate(names)}
+    network = {name: i for i, name in enumerate(networks.names)}
+    names = [at[1] if at else signature(k.kernel) for at, k in zip(found, timed, strict=True)]
     seen: dict[tuple[str, float], int] = {}
-    signatures = [
-        seen.setdefault((signature(k.kernel), in_place), len(seen))
-        for k, in_place in zip(timed, details.in_place, strict=True)
-    ]
+    signatures = [seen.setdefault((name, in_place), len(seen))
+                  for name, in_place in zip(names, kernels.details.in_place, strict=True)]  # fmt: skip
     place = np.array([PLACES.index(k.where) for k in timed], dtype=np.int64)
     seconds = 1e-3 * np.array([k.latency_ms for k in timed])
     owner = np.array([network.get(k.network, -1) for k in timed], dtype=np.int64)
+    seconds *= np.where(owner >= 0, _from_first_turn(networks)[owner], 1.0)
     return Rows(
-        features.cls, matrix, raw_dimensions(features, details), parts(features, hardware),
-        roofline_s(features, hardware), seconds, _weights(timed, place, features.cls), _shares(owner, seconds, place, len(names)),
-        np.array(signatures, dtype=np.int64),
+        kernels, seconds, _weights(timed, place, kernels.cls),
+        _shares(owner, seconds, place, len(networks)), np.array(signatures, dtype=np.int64),
         np.array([number.get(k.family, -1) for k in timed], dtype=np.int64), owner, place,
     )  # fmt: skip
+
+
+def _isolated(timed: Sequence[KernelTiming], hardware: Hardware, threads: int) -> Columns:
+    """Kernels that ran alone: nothing went before the hot ones, all caches before the others."""
+    parts_of = [details_of([k.kernel]) for k in timed]
+    features = featurize([k.kernel for k in timed])
+    details = Details.join(parts_of) if parts_of else details_of([])
+    cold = np.array([k.where == "flushed" for k in timed], dtype=bool)
+    details = replace(details, before=np.where(cold, FLUSHED_BYTES, details.before),
+                      weights_before=np.where(cold, FLUSHED_BYTES, 0.0))  # fmt: skip
+    return Columns.of(features, details, hardware, threads)
+
+
+def _joined(a: Columns, b: Columns) -> Columns:
+    arrays = (np.concatenate([getattr(a, f.name), getattr(b, f.name)]) for f in fields(a)[2:])
+    return Columns(Features.join([a.features, b.features]), Details.join([a.details, b.details]),
+                   *arrays)  # fmt: skip
+
+
+def _positions(
+    found: Sequence[tuple[int, str] | None], alone: Sequence[int], networks: Networks
+) -> npt.NDArray[np.intp]:
+    """Where each row stands among the networks' kernels, with the isolated ones after them."""
+    at = np.array([place[0] if place else -1 for place in found], dtype=np.intp)
+    at[list(alone)] = len(networks.kernels) + np.arange(len(alone))
+    return at
+
+
+def _from_first_turn(networks: Networks) -> Floats:
+    """What brings a network's kernels from its first turn to the mean of its turns.
+
+    Kernels are timed in place in the first turn, and share its drift: their sum follows the first
+    turn's latency closely, the second's no better than the two turns follow each other.
+    """
+    factor: Floats = networks.label_ms / networks.turns_ms[:, 0]
+    return np.where(np.isfinite(factor), factor, 1.0)
 
 
 def _weights(timed: Sequence[KernelTiming], place: Ints, cls: Ints) -> Floats:
@@ -288,32 +329,39 @@ def _shares(owner: Ints, seconds: Floats, place: Ints, count: int) -> Floats:
 
 def _networks(
     measured: Measurements, families: tuple[str, ...], hardware: Hardware
-) -> Networks:  # fmt: skip
+) -> tuple[Networks, Written]:  # fmt: skip
     from predictor.kernels.lowering import prepare
 
     turns: dict[str, dict[int, NetworkTiming]] = {}
     for timing in measured.networks:
         if timing.latency_ms > 0:
             turns.setdefault(timing.label, {}).setdefault(timing.turn, timing)
+    if not turns:
+        raise MeasurementError(f"{measured.name} {measured.runtime}: no network was timed")
     number = {name: i for i, name in enumerate(families)}
-    last = max((turn for by_turn in turns.values() for turn in by_turn), default=1)
-    made, owner, table = [], [], np.full((len(turns), max(2, last)), np.nan)
-    for i, by_turn in enumerate(turns.values()):
+    last = max(turn for by_turn in turns.values() for turn in by_turn)
+    table = np.full((len(turns), max(2, last)), np.nan)
+    made, launches, owner, written, count = [], [], [], {}, 0
+    for i, (label, by_turn) in enumerate(turns.items()):
         first = next(iter(by_turn.values()))
         ready = prepare(first.graph, measured.precision, rules_of(measured))
-        made.append(kernel_columns(ready.kernels, hardware, measured.threads))
+        made.append((ready.features, details_of(ready.kernels)))
+        launches.append(launched(measured.runtime, ready.graph, ready.kernels))
         owner.append(np.full(len(ready.kernels), i, dtype=np.int64))
+        for kernel, name in zip(ready.kernels, map(signature, ready.kernels), strict=True):
+            written.update({(label, out): (count, name)
+                            for op in kernel.ops for out in op.output_ids})  # fmt: skip
+            count += 1
         for turn, timing in by_turn.items():
             table[i, turn - 1] = timing.latency_ms
     firsts = [next(iter(by_turn.values())) for by_turn in turns.values()]
-    if not made:
-        raise MeasurementError(f"{measured.name} {measured.runtime}: no network was timed")
-    features = Features.join([part[0] for part in made])
-    return Networks(
+    kernels = Columns.of(
+        Features.join([features for features, _ in made]),
+        Details.join([details for _, details in made]), hardware, measured.threads,
+    )  # fmt: skip
+    networks = Networks(
         tuple(turns), np.array([number[t.family] for t in firsts], dtype=np.int64),
         tuple(t.space for t in firsts), table, np.exp(np.nanmean(np.log(table), axis=1)),
-        np.array([part[0].launches.sum() for part in made]),
-        np.concatenate(owner), features.cls, np.concatenate([part[2] for part in made]),
-        np.concatenate([raw_dimensions(part[0], part[1]) for part in made]),
-        parts(features, hardware), roofline_s(features, hardware), features,
+        np.array(launches, dtype=float), np.concatenate(owner), kernels,
     )  # fmt: skip
+    return networks, written

@@ -165,7 +165,8 @@ def agreeing(repeat: Floats, counted: Flags) -> Flags:
     known = counted & np.isfinite(repeat)
     if not known.any():
         return known
-    return known & (np.abs(repeat) <= np.median(np.abs(repeat[known])))
+    result: Flags = known & (np.abs(repeat) <= np.median(np.abs(repeat[known])))
+    return result
 
 
 def by_group(found: Evaluation, names: Sequence[str]) -> dict[str, dict[str, float]]:

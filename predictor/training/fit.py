@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,16 +21,17 @@ from predictor.latency.boosted import Forest, from_lightgbm
 from predictor.latency.intervals import conformal_quantile
 from predictor.latency.kernelwise import (
     COLUMNS,
-    PARTS,
     Kernelwise,
-    base_s,
     with_classes,
 )
-from predictor.training.dataset import LEAST_NETWORKS, Dataset, Flags, Rows
+from predictor.latency.kernelwise import network_ms as whole_ms
+from predictor.latency.rates import Rates
+from predictor.training.dataset import LEAST_NETWORKS, Columns, Dataset, Flags, Rows
 from predictor.training.folds import family_groups
+from predictor.training.rates import INSTALL, fit_rates
 
 SEED = 20250
-TRIALS = 24
+TRIALS = 20
 INNER_FOLDS = 3
 """Groups of families on which hyper-parameters are chosen, inside what a fit may see."""
 LEAST_OWN = 20
@@ -39,12 +40,9 @@ KIN = {"grouped": ("conv", "pointwise"), "matmul": ("linear",), "linear": ("matm
 KIN_WEIGHT = 0.3
 """Classes whose rows help to grow a class's trees, as the same routines run them, and how much."""
 SHARE_FLOOR = 1e-3
-USUAL_RATES = (5.0, 1.2, 1.0, 0.7, 0.7, 1.0)
-"""Microseconds a launch, and the rates of the roofline's other parts, where nothing says better."""
-RATE_HUBER, RATE_STEPS = 0.3, 6
-HUBER, HUBER_STEPS = 0.05, 20
-"""Relative error from which a network counts less, and how often weights are worked out anew."""
-INSTALL = "training needs LightGBM and Optuna: pip install 'latency-predictor[train]'"
+HUBER = 0.05
+"""Relative error from which a network counts less."""
+LEAST_HOST_US = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +53,9 @@ class Settings:
     proportion.
     """
 
-    rounds: int = 150
+    rounds: int = 120
     leaves: int = 15
-    rate: float = 0.08
+    rate: float = 0.1
     least_rows: int = 5
     columns: float = 0.4
     l2: float = 2.0
@@ -69,6 +67,7 @@ class Pool:
     """Distinct kernels with the mean of their labels, one entry each."""
 
     cls: Ints
+    variant: Ints
     matrix: Floats
     parts: Floats
     log_seconds: Floats
@@ -81,23 +80,24 @@ class Trained:
     """A fitted model. A whole network takes ``scale`` times the sum of its kernels, and
     ``host_us`` microseconds for each operator that is launched."""
 
-    rates: Floats
+    rates: Rates
     boosters: Mapping[int, Any]
     constants: Mapping[int, float]
     settings: Settings
     scale: float = 1.0
     host_us: float = 0.0
 
-    def seconds(self, cls: Ints, parts_s: Floats, matrix: Floats) -> Floats:
+    def seconds(self, kernels: Columns) -> Floats:
         """Seconds a kernel; at usual rates for classes without a measurement."""
-        factor = np.zeros(len(cls))
-        for kind in np.unique(cls):
-            mine = np.flatnonzero(cls == kind)
+        factor = np.zeros(len(kernels))
+        for kind in np.unique(kernels.cls):
+            mine = np.flatnonzero(kernels.cls == kind)
             if int(kind) in self.boosters:
-                factor[mine] = self.boosters[int(kind)].predict(matrix[mine], num_threads=1)
+                rows = kernels.matrix[mine]
+                factor[mine] = self.boosters[int(kind)].predict(rows, num_threads=1)
             else:
                 factor[mine] = self.constants.get(int(kind), 0.0)
-        result: Floats = base_s(parts_s, cls, self.rates) * np.exp(factor)
+        result: Floats = self.rates.seconds(kernels.parts, kernels.variant) * np.exp(factor)
         return result
 
 
@@ -115,13 +115,14 @@ def lightgbm() -> Any:
 
 
 def pooled(rows: Rows) -> Pool:
-    """Equal kernels timed in the same kind of place as one row: weighted mean of their logs.
+    """Equal kernels timed in like surroundings as one row: weighted mean of their logs.
 
     A pool's weight grows with the root of what its rows count: forty occurrences in one run share
     the run's drift and their surroundings.
     """
     rows = rows.take(rows.weight > 0)
-    key = rows.signature * 8 + rows.place
+    kernels = rows.kernels
+    key = (rows.signature * 8 + rows.place) * 64 + kernels.surroundings
     _, first, back = np.unique(key, return_index=True, return_inverse=True)
     weight = np.bincount(back, rows.weight)
     log_seconds = np.bincount(back, rows.weight * np.log(rows.seconds)) / weight
@@ -129,18 +130,14 @@ def pooled(rows: Rows) -> Pool:
     known = share > 0
     usual = float(np.median(share[known])) if known.any() else 1.0
     share = np.where(known, share, usual)
-    return Pool(rows.cls[first], rows.matrix[first], rows.parts[first], log_seconds,
-                np.sqrt(weight), share)  # fmt: skip
+    return Pool(kernels.cls[first], kernels.variant[first], kernels.matrix[first],
+                kernels.parts[first], log_seconds, np.sqrt(weight), share)  # fmt: skip
 
 
 def grow(pool: Pool, settings: Settings, seed: int = SEED) -> Trained:
     """Rates and trees for each class of ``pool``."""
-    rates = np.tile(USUAL_RATES, (len(CLASSES), 1))
-    for kind in np.unique(pool.cls):
-        mine = pool.cls == kind
-        rates[kind] = class_rates(pool.parts[mine], np.exp(pool.log_seconds[mine]),
-                                  pool.weight[mine])  # fmt: skip
-    label = pool.log_seconds - np.log(base_s(pool.parts, pool.cls, rates))
+    rates = fit_rates(pool.parts, pool.variant, np.exp(pool.log_seconds), pool.weight)
+    label = pool.log_seconds - np.log(rates.seconds(pool.parts, pool.variant))
     weight = pool.weight * (pool.share + SHARE_FLOOR) ** settings.share_power
     boosters: dict[int, Any] = {}
     constants: dict[int, float] = {}
@@ -156,37 +153,13 @@ def grow(pool: Pool, settings: Settings, seed: int = SEED) -> Trained:
     return Trained(rates, boosters, constants, settings)
 
 
-def class_rates(parts_s: Floats, seconds: Floats, weight: Floats) -> Floats:
-    """What each part of the roofline counts in a class: least squares on relative errors.
-
-    None is negative; each is pulled to :data:`USUAL_RATES` as by one row of its own; rows that are
-    far off count less.
-    """
-    try:
-        from scipy.optimize import nnls
-    except ImportError:
-        raise MissingExtra(INSTALL) from None
-    usual = np.array(USUAL_RATES)
-    design, weight = parts_s / seconds[:, None], weight / weight.mean()
-    trust = np.ones(len(seconds))
-    found = usual
-    for _ in range(RATE_STEPS):
-        root = np.sqrt(weight * trust)
-        matrix = np.vstack([design * root[:, None], np.diag(1 / usual)])
-        found = nnls(matrix, np.concatenate([root, np.ones(len(usual))]))[0]
-        error = np.abs(np.log(np.maximum(design @ found, 1e-9)))
-        trust = np.minimum(1.0, RATE_HUBER / np.maximum(error, 1e-9))
-    result: Floats = found
-    return result
-
-
 def _booster(matrix: Floats, label: Floats, weight: Floats, settings: Settings, seed: int) -> Any:
     module = lightgbm()
     parameters = {
         "objective": "regression", "num_leaves": settings.leaves, "verbosity": -1,
         "learning_rate": settings.rate, "min_data_in_leaf": settings.least_rows,
-        "feature_fraction_bynode": settings.columns, "lambda_l2": settings.l2,
-        "max_bin": 255, "min_data_in_bin": 1, "min_sum_hessian_in_leaf": 1e-3, "seed": seed,
+        "feature_fraction": settings.columns, "lambda_l2": settings.l2,
+        "max_bin": 63, "min_data_in_bin": 1, "min_sum_hessian_in_leaf": 1e-3, "seed": seed,
         "deterministic": True, "force_row_wise": True, "num_threads": 1,
     }  # fmt: skip
     data = module.Dataset(matrix, label, weight=weight / weight.mean(), free_raw_data=False)
@@ -197,9 +170,8 @@ def _booster(matrix: Floats, label: Floats, weight: Floats, settings: Settings, 
 
 def network_ms(trained: Trained, data: Dataset, which: Flags) -> Floats:
     """Milliseconds of the networks in ``which``; NaN for the others."""
-    launched_ms = 1e-3 * trained.host_us * data.networks.launches
-    result: Floats = trained.scale * kernels_ms(trained, data, which) + launched_ms
-    return result
+    return whole_ms(kernels_ms(trained, data, which), data.networks.launches, trained.scale,
+                    trained.host_us, overlaps=data.overlaps)  # fmt: skip
 
 
 def kernels_ms(trained: Trained, data: Dataset, which: Flags) -> Floats:
@@ -207,7 +179,7 @@ def kernels_ms(trained: Trained, data: Dataset, which: Flags) -> Floats:
     nets = data.networks
     mine = np.flatnonzero(which[nets.owner])
     seconds = np.zeros(len(nets.owner))
-    seconds[mine] = trained.seconds(nets.cls[mine], nets.parts[mine], nets.matrix[mine])
+    seconds[mine] = trained.seconds(nets.kernels.take(mine))
     return np.where(which, 1e3 * nets.sums(seconds), np.nan)
 
 
@@ -253,7 +225,8 @@ class Overhead:
 
     def log_errors(self, sums_ms: Floats, data: Dataset) -> Floats:
         """log(predicted / measured) of networks whose kernels take ``sums_ms``."""
-        total = self.scale * sums_ms + 1e-3 * self.host_us * data.networks.launches
+        total = whole_ms(sums_ms, data.networks.launches, self.scale, self.host_us,
+                         overlaps=data.overlaps)  # fmt: skip
         result: Floats = np.log(total / data.networks.label_ms)
         return result
 
@@ -261,33 +234,37 @@ class Overhead:
 def overhead(data: Dataset, rows: Flags, networks: Flags) -> Overhead:
     """From networks whose kernels were timed in place: measured sums against measured totals.
 
-    Least squares on relative errors with Huber's weights, neither part negative. Networks that
-    only train (medleys run without modules around them) do not count.
+    Least squares on log errors with Huber's weights, neither part negative. Networks that only
+    train (medleys run without modules around them) do not count.
     """
     nets, seen = data.networks, data.rows
     mine = rows & (seen.place == 0) & (seen.network >= 0)
     sums = 1e3 * np.bincount(seen.network[mine], seen.seconds[mine], minlength=len(nets))
+    sums = sums.astype(np.float64)
     counting = _counting(data, networks & (sums > 0))
     if counting.sum() < LEAST_NETWORKS:
         return Overhead(1.0, 0.0)
-    design = np.column_stack([sums, 1e-3 * nets.launches])[counting]
-    design /= nets.label_ms[counting][:, None]
-    weight = np.ones(len(design))
-    for _ in range(HUBER_STEPS):
-        part = _least_squares(design, weight)
-        error = np.abs(design @ part - 1.0)
-        weight = np.minimum(1.0, HUBER / np.maximum(error, 1e-9))
-    return Overhead(float(part[0]), float(part[1]))
+    least_squares = _optimiser()
+    label, sums, launches = nets.label_ms[counting], sums[counting], nets.launches[counting]
+
+    def error(logs: Floats) -> Floats:
+        scale, host_us = np.exp(logs)
+        total = whole_ms(sums, launches, scale, host_us, overlaps=data.overlaps)
+        return np.log(total / label)
+
+    start = np.log([float(np.median(label / sums)), 1.0])
+    found = least_squares(error, start, loss="huber", f_scale=HUBER,
+                          bounds=(np.log([0.1, LEAST_HOST_US]), np.log([10.0, 1e4])))  # fmt: skip
+    scale, host_us = np.exp(found.x)
+    return Overhead(float(scale), float(host_us) if host_us > 2 * LEAST_HOST_US else 0.0)
 
 
-def _least_squares(design: Floats, weight: Floats) -> Floats:
-    """Two parts that make 1 of each row; the second is dropped where it came out negative."""
-    root = np.sqrt(weight)[:, None]
-    part: Floats = np.linalg.lstsq(design * root, root[:, 0], rcond=None)[0]
-    if part[1] < 0 or part[0] <= 0:
-        first = design[:, 0]
-        part = np.array([(weight * first).sum() / (weight * first * first).sum(), 0.0])
-    return part
+def _optimiser() -> Any:
+    try:
+        from scipy.optimize import least_squares
+    except ImportError:
+        raise MissingExtra(INSTALL) from None
+    return least_squares
 
 
 def _counting(data: Dataset, networks: Flags) -> Flags:
@@ -320,9 +297,9 @@ def tune(inner: Inner, trials: int = TRIALS, seed: int = SEED) -> Settings:
 
 def _suggested(trial: Any) -> Settings:
     return Settings(
-        rounds=trial.suggest_int("rounds", 50, 250, step=10),
-        leaves=trial.suggest_int("leaves", 4, 31, log=True),
-        rate=trial.suggest_float("rate", 0.03, 0.2, log=True),
+        rounds=trial.suggest_int("rounds", 60, 160, step=20),
+        leaves=trial.suggest_int("leaves", 6, 24, log=True),
+        rate=trial.suggest_float("rate", 0.05, 0.2, log=True),
         least_rows=trial.suggest_int("least_rows", 2, 20, log=True),
         columns=trial.suggest_float("columns", 0.2, 1.0),
         l2=trial.suggest_float("l2", 0.01, 10.0, log=True),
@@ -341,8 +318,8 @@ def fit(data: Dataset, rows: Flags, networks: Flags, trials: int = TRIALS) -> Tr
     error = inner.overhead.log_errors(inner.sums_ms(settings), data)
     factor = math.exp(-float(np.median(error[_counting(data, np.isfinite(error))])))
     grown = grow(pooled(data.rows.take(rows)), settings)
-    return Trained(grown.rates, grown.boosters, grown.constants, settings, factor * inner.overhead.scale,
-                   factor * inner.overhead.host_us)  # fmt: skip
+    return replace(grown, scale=factor * inner.overhead.scale,
+                   host_us=factor * inner.overhead.host_us)  # fmt: skip
 
 
 def log_error_90(log_errors: Sequence[float]) -> float:
