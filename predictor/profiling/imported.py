@@ -30,6 +30,7 @@ NETWORK_COLUMNS = (
     "p90_ms", "n", "first_run_ms", "format", "source", "sha256",
 )  # fmt: skip
 TABLE_COLUMNS = (*COLUMNS, "kernel", "layer", "model", "source", "sha256")
+_IDENTITY = ("model", "batch", "resolution")
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}\Z")
 
 Rows = Sequence[Mapping[str, str]]
@@ -123,7 +124,8 @@ def append(folder: Path, networks: Rows, kernels: Rows) -> tuple[int, int]:
     so that a run that was cut short between the two is completed by the next.
 
     Raises:
-        ConfigError: a table is damaged, or cannot be written; it stays as it was.
+        ConfigError: a table is damaged or cannot be written, or a file was imported before as
+            another network; all stays as it was.
     """
     with locked(folder):
         parts = [(folder / TABLE, TABLE_COLUMNS, kernels),
@@ -138,10 +140,23 @@ def append(folder: Path, networks: Rows, kernels: Rows) -> tuple[int, int]:
 def _with(path: Path, columns: Sequence[str], rows: Rows) -> tuple[bytes, int]:
     data, header, old = _read(path, columns)
     known = {row["sha256"] for row in old}
+    _same_network(path, old, [row for row in rows if row["sha256"] in known])
     new = [row for row in rows if row["sha256"] not in known]
     lines = [csv_line(header)] if not data else []
     lines += [csv_line([row.get(column, "") for column in header]) for row in new]
     return data + "".join(lines).encode("utf-8"), len(new)
+
+
+def _same_network(path: Path, old: Rows, again: Rows) -> None:
+    """A file that was imported as one network cannot be another's now."""
+    for row in again:
+        cells = [row.get(column, "") for column in _IDENTITY]
+        first = [r for r in old if r["sha256"] == row["sha256"]]
+        if all([r.get(column, "") for column in _IDENTITY] != cells for r in first):
+            said = ", ".join(value for c in _IDENTITY if (value := first[0].get(c, "")))
+            raise ConfigError(f"{row['source']} was imported before, as {said}. If that was wrong, "
+                              f"delete the rows with {row['sha256'][:12]}... in the column sha256, "
+                              "and import it again", file=str(path))  # fmt: skip
 
 
 def _write(path: Path, data: bytes) -> None:

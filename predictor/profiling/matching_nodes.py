@@ -15,7 +15,7 @@ from typing import Any
 from predictor.graph import Kernel, Op
 from predictor.latency.table import signature
 from predictor.profiling.importers import Layer
-from predictor.profiling.matching import FUNCTIONS, UNMEASURED, Match
+from predictor.profiling.matching import FUNCTIONS, TYPES, UNMEASURED, Match, path_of
 from predictor.profiling.onnx_nodes import BLOCKS, Node, Owner, owners, parse_node
 from predictor.profiling.runtimes.onnxruntime import node_text
 
@@ -25,6 +25,8 @@ NO_KERNEL = "no kernel of the model has these shapes; are model, batch and resol
 SEVERAL = "several kernels of the model fit"
 WHOLE = "part of a kernel whose other nodes are not certain"
 _OWN = ("is", "part")
+_BLOCKED, _RESULT = "_nchwc", "_output_0"
+"""What ONNX Runtime adds to names of convolutions, and PyTorch's exporter to those of tensors."""
 _CONVOLUTIONS = frozenset({"Conv", "FusedConv", "ConvTranspose", "NhwcFusedConv"})
 
 Shape = tuple[int, ...]
@@ -90,7 +92,24 @@ class _Doubt:
         if key not in self._known:
             alike = self._unlike[kernel.kind].values()
             self._known[key] = sum(fits(node, other) for other in alike)
-        return SEVERAL if self._known[key] > 1 else ""
+        if self._known[key] < 2:
+            return ""
+        named = {
+            signature(other) for other in self.kernels
+            if other.kind == kernel.kind and is_named(node.name, other) and fits(node, other)
+        }  # fmt: skip
+        return "" if named == {signature(kernel)} else SEVERAL
+
+
+def is_named(name: str, kernel: Kernel) -> bool:
+    """Whether the node is called after an operator in the kernel, or after what one makes."""
+    name = name.removesuffix(_BLOCKED)
+    path, word = path_of(name)
+    return any(
+        op.name in (name, name.removesuffix(_RESULT))
+        or (op.name == path and op.kind in TYPES.get(word, ()))
+        for op in kernel.ops if op.name
+    )  # fmt: skip
 
 
 def fits(node: Node, kernel: Kernel) -> bool:

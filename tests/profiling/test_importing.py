@@ -825,6 +825,18 @@ def test_a_file_counts_once_however_often_it_is_imported(tmp_path):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_a_file_cannot_be_imported_as_another_network(tmp_path):
+    import_files([fixture("trtexec-times.json"), fixture("trtexec-profile.json")], FP16)
+    folder = measurements_folder("my-board", "tensorrt", "fp16")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shutil.copy(SMALL, tmp_path / "other.yaml")
+    for other in (Target("my-board", precision="fp16", model=str(tmp_path / "other.yaml")),
+                  Target("my-board", precision="fp16", model=SMALL, batch=2)):  # fmt: skip
+        with pytest.raises(ConfigError, match="imported before, as .*small"):
+            import_files([fixture("trtexec-times.json")], other)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_another_file_is_appended():
     import_files([fixture("trtexec-times.json")], FP16)
     found = import_files([fixture("trtexec-times-7.json")], FP16)
