@@ -832,7 +832,7 @@ def test_a_file_cannot_be_imported_as_another_network(tmp_path):
     shutil.copy(SMALL, tmp_path / "other.yaml")
     for other in (Target("my-board", precision="fp16", model=str(tmp_path / "other.yaml")),
                   Target("my-board", precision="fp16", model=SMALL, batch=2)):  # fmt: skip
-        with pytest.raises(ConfigError, match="imported before, as .*small"):
+        with pytest.raises(ConfigError, match=r"imported before, as .*small"):
             import_files([fixture("trtexec-times.json")], other)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
