@@ -1,4 +1,4 @@
-"""A forward pass as a tape: every torch operator with its arguments, so that torch alone can play it.
+"""A forward pass as a tape: each operator with its arguments, so that torch alone can play it.
 
 A tape is plain JSON. It holds shapes instead of weights; small whole-number constants (indices)
 keep their values, as they decide what is read. Each call says which operator of the graph it is,
@@ -44,7 +44,7 @@ class Tape:
 
     def call(self, func: Any, args: Any, kwargs: Any, out: Any, op: int) -> None:
         """Note a call; ``op`` is the position of its operator in the graph, -1 for none."""
-        outs = [t for t in _tensors(out)]
+        outs = _tensors(out)
         if not outs:
             return  # a question (.item()) whose answer is in the trace already
         entry = [

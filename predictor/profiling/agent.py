@@ -23,8 +23,8 @@ FORMAT = 1
 EXIT_OK, EXIT_USAGE, EXIT_MEASURE = 0, 2, 5
 UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-MALLOC = {"MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
-"""glibc returns freed memory and faults it in again otherwise: 21 page faults a run of ResNet-50."""
+MALLOC = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), "1000000000")
+"""glibc returns freed memory and faults it in again otherwise: 21 page faults a ResNet-50 run."""
 
 
 class Trouble(Exception):
@@ -92,6 +92,7 @@ class Plan(object):
 
     def read(self, name):
         # type: (str) -> bytes
+        """The bytes of a file in the plan."""
         try:
             return self.archive.read(name)
         except (KeyError, zipfile.BadZipFile) as error:
@@ -101,10 +102,10 @@ class Plan(object):
 class Run(object):
     """One run of the agent: a runtime, a bench, a journal."""
 
-    def __init__(self, plan, book, options):
-        # type: (Plan, Any, Any) -> None
+    def __init__(self, plan, book, options, parent):
+        # type: (Plan, Any, Any, int) -> None
         self.plan, self.book, self.options = plan, book, options
-        self.parent = os.getppid()
+        self.parent = parent
         self.started = time.monotonic()
         self.folder = tempfile.mkdtemp(prefix="latency-profile-")
         settings = dict(plan.body, folder=self.folder)
@@ -134,6 +135,7 @@ class Run(object):
 
     def left(self, done):
         # type: (Set[str]) -> List[Dict[str, Any]]
+        """Tasks that are not done."""
         return [task for task in self.plan.tasks if task["id"] not in done]
 
     def alive(self):
@@ -144,6 +146,7 @@ class Run(object):
 
     def over(self):
         # type: () -> bool
+        """Whether the time is up."""
         limit = self.options.time
         return limit is not None and time.monotonic() - self.started >= limit
 
@@ -182,6 +185,8 @@ class Run(object):
             except (runtimes.ProgramError, runtimes.RuntimeUnavailable, MemoryError,
                     RuntimeError) as error:  # fmt: skip
                 return failed(task, "%s: %s" % (type(error).__name__, error))
+            if not any(row.get(key) for key in TIMES):
+                row.setdefault("remarks", []).append(_rejected(row))
             if not row.get("remarks"):
                 return row
         return failed(task, "; ".join(row["remarks"]) + ": not kept, measure it again later")
@@ -204,8 +209,19 @@ class Run(object):
 
     def echo(self):
         # type: () -> None
+        """Print the lines of the journal that were not printed yet, where that was asked."""
         if self.options.echo:
             self.book.echo(sys.stdout)
+
+
+TIMES = ("steady_us", "hot_us", "latency_us")
+"""Fields of a row of which one must hold something, or nothing was measured."""
+
+
+def _rejected(row):
+    # type: (Dict[str, Any]) -> str
+    reasons = [entry["why"] for entry in row.get("rejected", [])]
+    return "all %d blocks were disturbed (%s)" % (len(reasons), reasons[-1] if reasons else "-")
 
 
 def failed(task, error):
@@ -245,6 +261,7 @@ def main(argv=None):
     """The command; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     options = _arguments(argv)
+    parent = os.getppid()  # before anything that takes long: it may die meanwhile
     try:
         plan = Plan(options.plan)
         _prepared(argv, plan)
@@ -256,7 +273,7 @@ def main(argv=None):
             for remark in book.remarks:
                 print("note: %s" % remark, file=sys.stderr)
             done |= measured(book.rows)
-            run = Run(plan, book, options)
+            run = Run(plan, book, options, parent)
             run.echo()
             run.all(done)
     except Trouble as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,8 +71,8 @@ class Draft:
             _put(archive, body["reference"], reference.data)
             for stem, program in sorted(self.programs.items()):
                 _put(archive, f"programs/{stem}{program.suffix}", program.data)
-                _put(archive, f"graphs/{stem}.json",
-                     json.dumps(program.graph.to_dict(), separators=(",", ":")).encode())  # fmt: skip
+                graph = json.dumps(program.graph.to_dict(), separators=(",", ":"))
+                _put(archive, f"graphs/{stem}.json", graph.encode())
         part.replace(path)
 
 
@@ -163,7 +164,8 @@ def family_of(name: str) -> str:
         if name in names:
             return family
     source, _, rest = name.partition(":")
-    return source if source in SPACES else rest.split("_")[0].rstrip("0123456789") or name
+    word = re.match(r"[A-Za-z]+", rest)
+    return source if source in SPACES or word is None else word[0].lower()
 
 
 def _order(draft: Draft, whole: Sequence[Program], mixed: Sequence[Program]) -> None:

@@ -60,8 +60,7 @@ def program_of(
         if made is None:
             body["model"] = {"name": label}
         data = json.dumps(body, separators=(",", ":")).encode()
-        program = Program(label, family, space, data, ".json", graph)
-        return program
+        return Program(label, family, space, data, ".json", graph)
     if runtime not in ONNX:
         raise MeasurementError(f"no network can be written for '{runtime}'; use {_known()}")
     from predictor.frontends.onnx_export import export_onnx

@@ -66,8 +66,8 @@ def half_width(values):
     if n < 6:
         return math.inf
     ordered = sorted(values)
-    low = max(0, int(math.floor((n - 1.96 * math.sqrt(n)) / 2)))
-    high = min(n - 1, int(math.ceil((n + 1.96 * math.sqrt(n)) / 2)))
+    low = max(0, math.floor((n - 1.96 * math.sqrt(n)) / 2))
+    high = min(n - 1, math.ceil((n + 1.96 * math.sqrt(n)) / 2))
     return (ordered[high] - ordered[low]) / 2 / median(ordered)
 
 
@@ -129,7 +129,7 @@ class Bench(object):
         """
         begin = time.perf_counter()
         first, usual = self._warm(program)
-        count = max(1, min(200, int(math.ceil(self.limits["block_s"] / usual))))
+        count = max(1, min(200, math.ceil(self.limits["block_s"] / usual)))
         blocks = Blocks(self, program, count)
         if detail:
             program.detail_run()  # the first one warms what it alone touches
@@ -145,14 +145,15 @@ class Bench(object):
             row["throughput_fps"] = self._throughput(program, usual)
         if detail:
             names, rows = program.details()
-            row.update(detail_ops=names, detail_reference_us=micro(blocks.detail_references),
-                       detail_us=[micro(rows[i]) for i in blocks.kept] if names else [])  # fmt: skip
+            kept = [rows[i] for i in blocks.kept] if names else []
+            row.update(detail_ops=names, detail_us=micro(kept),
+                       detail_reference_us=micro(blocks.detail_references))  # fmt: skip
         return row
 
     def _throughput(self, program, usual):
         # type: (Program, float) -> float
         """Inferences a second, one after the other without anything between."""
-        count = max(3, min(500, int(math.ceil(5 * self.limits["block_s"] / usual))))
+        count = max(3, min(500, math.ceil(5 * self.limits["block_s"] / usual)))
 
         def many():
             # type: () -> None
@@ -232,8 +233,9 @@ class Blocks(object):
             self.steadies.append(steady)
             self.references.append(pair)
         else:
-            self.rejected.append({"block": len(self.ratios) + len(self.rejected), "why": why,
-                                  "steady_us": micro(steady), "reference_us": micro(pair)})  # fmt: skip
+            block = len(self.ratios) + len(self.rejected)
+            self.rejected.append({"block": block, "why": why, "steady_us": micro(steady),
+                                  "reference_us": micro(pair)})  # fmt: skip
         return after
 
     def take_detail(self, before):

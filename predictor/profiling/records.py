@@ -105,9 +105,8 @@ def read_measurements(plan: Path, results: Path, *, seconds: float | None = None
     if seconds is not None:
         done = _first(done, seconds)
     reader = _Reader(plan, runs[-1])
-    reader.reference_us = statistics.median(
-        value for row in done for pair in row.get("reference_us", ()) for value in pair
-    )
+    references = [value for row in done for pair in row.get("reference_us", ()) for value in pair]
+    reader.reference_us = statistics.median(references) if references else 0.0
     for row in done:
         reader.take(row)
     head = runs[-1]
@@ -154,6 +153,9 @@ class _Reader:
                 "to another plan; keep each plan with its results"
             )
         graph = self._graph(task["graph"])
+        if "latency_us" in row:
+            self._outside(row, task, graph)
+            return
         if task["kind"] == "kernel":
             self._isolated(row, task, graph)
             return
@@ -175,6 +177,35 @@ class _Reader:
             row["ratio_half_width"] or 1.0, statistics.median(singles) * scale,
             1e-3 * row["first_run_us"], row["throughput_fps"], bool(row["settled"]),
         )  # fmt: skip
+
+    def _outside(self, row: Mapping[str, Any], task: Mapping[str, Any], graph: Graph) -> None:
+        """What another process measured by itself: nothing to divide by."""
+        latency_ms = 1e-3 * statistics.median(row["latency_us"])
+        first = row.get("first_run_us")
+        self.networks.append(NetworkTiming(
+            row["task"], task["label"], task["family"], task["space"], task["pass"],
+            task["program"], graph, latency_ms, latency_ms, row.get("ratio_half_width") or 1.0,
+            latency_ms, latency_ms if first is None else 1e-3 * first,
+            row.get("throughput_fps", 0.0), bool(row.get("settled")),
+        ))  # fmt: skip
+        names, runs = row.get("detail_ops") or (), row.get("detail_us") or ()
+        if not names or not runs:
+            return
+        from predictor.profiling.matching import layer_owners
+
+        kernels = prepare(graph, self.precision, self.runtime).kernels
+        times: dict[int, float] = {}
+        middle = [1e-3 * statistics.median(column) for column in zip(*runs, strict=True)]
+        for owner, value in zip(layer_owners(kernels, graph, names), middle, strict=True):
+            if owner is not None:
+                times[owner] = times.get(owner, 0.0) + value
+        repeats = int(row.get("detail_count", 1))
+        for index, value in sorted(times.items()):
+            if value > 0:
+                self.kernels.append(KernelTiming(
+                    kernels[index], task["label"], task["family"], task["space"], value, repeats,
+                    0.0, "place",
+                ))  # fmt: skip
 
     def _normalised(self, values: Sequence[float], pairs: Sequence[Sequence[float]]) -> list[float]:
         """Milliseconds, each divided by the references around it."""
@@ -224,9 +255,7 @@ class _Reader:
                                          len(values), spread, where))  # fmt: skip
 
 
-def tape_owners(
-    kernels: Sequence[Kernel], graph: Graph, names: Sequence[str]
-) -> list[int | None]:
+def tape_owners(kernels: Sequence[Kernel], graph: Graph, names: Sequence[str]) -> list[int | None]:
     """For each call of a tape (``POSITION:TARGET``), the position of its kernel; None for views.
 
     A copy that strides force happens inside the call that needs it: it has no call of its own.

@@ -1,4 +1,4 @@
-"""What the machine does while something is timed: clocks, temperature, throttling, load, stolen time.
+"""What the machine does while something is timed: clocks, temperature, throttling, load, steal.
 
 Every source is read from where the system shows it; :func:`Watch.names` says which are there. A
 run that was asked to watch something that is not shown fails instead of measuring blindly. Runs on
@@ -18,7 +18,7 @@ GPU_FIELDS = ("clocks.sm", "temperature.gpu", "power.draw", "clocks_throttle_rea
 NVIDIA_IDLE_REASONS = 0x1
 """Bit of nvidia-smi's throttle reasons that only says that nothing runs (NVML documentation)."""
 PI_THROTTLED_NOW = 0x7
-"""Bits of ``vcgencmd get_throttled``: under-voltage, capped clock, throttled (Raspberry Pi docs)."""
+"""Bits of ``vcgencmd get_throttled``: under-voltage, capped clock, throttled (Pi docs)."""
 
 
 def _text(path):

@@ -5,6 +5,7 @@ same order. Where the packages are installed the module itself is timed, and the
 each of its operators took in place.
 """
 
+import importlib.util
 import json
 import math
 import time
@@ -221,6 +222,12 @@ def flat(value):
     return [value] if hasattr(value, "dtype") else []
 
 
+def modules_here():
+    # type: () -> bool
+    """Whether networks can be built here; a board's one file has no frontends and runs tapes."""
+    return importlib.util.find_spec("predictor.profiling.modules") is not None
+
+
 class ModuleProgram(TapeProgram):
     """The framework's own module for whole runs, its tape for the operators in place."""
 
@@ -229,7 +236,6 @@ class ModuleProgram(TapeProgram):
     def __init__(self, torch, tape, floats, device, model):
         # type: (Any, Dict[str, Any], Any, Any, Dict[str, Any]) -> None
         TapeProgram.__init__(self, torch, tape, floats, device)
-        # Only where this project's frontends are installed: a bare board runs the tape.
         from predictor.profiling.modules import built
 
         self.module, self.args, self.kwargs = built(model, floats, device)
@@ -284,7 +290,7 @@ class Eager(Runtime):
         try:
             body = json.loads(data.decode("utf-8"))
             model = body.get("model")
-            if model is not None and self.settings.get("modules"):
+            if model is not None and self.settings.get("modules") and modules_here():
                 return ModuleProgram(self.torch, body, self.floats, self.device, model)
             return TapeProgram(self.torch, body, self.floats, self.device)
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
