@@ -23,6 +23,7 @@ FLOORS = {
     "frontends": 7, "latency": 7, "report": 7,
     "pipeline": 8, "counting": 8, "doctor": 8, "profiling": 8,
     "search": 9, "service": 9, "batching": 9, "calibration": 9.5, "calibrated": 9.7,
+    "training": 9.8,
     "commands": 10,
     "cli": 11, "__init__": 11, "__main__": 11,
 }  # fmt: skip

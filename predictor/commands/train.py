@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,11 +46,33 @@ def command(
     Each target is judged on families of networks that were left out, then fitted on all of them.
     The device is found by its name afterwards; 'predict-latency evaluate' shows the card.
     """
+    home = own_folder(name)
+    for folder in measured_folders(name, runtime, precision):
+        said = ["reading"]
+        with progress(lambda: f"training {folder.name}: {said[0]}"):  # noqa: B023 - ends in this turn
+            device, remarks = train_folder(
+                folder, home, trials, not no_baselines, functools.partial(said.__setitem__, 0)
+            )
+        warn(remarks[:LISTED])
+        if len(remarks) > LISTED:
+            warn([f"and {len(remarks) - LISTED} more remarks of this kind"])
+        _tell(device, folder.name)
+
+
+def own_folder(name: str) -> Path:
+    """Where the user's device of that name lies or will lie.
+
+    Raises:
+        ConfigError: a device of that name comes with this package.
+    """
+    from predictor.device import shipped_profiles, user_profiles
     from predictor.profiling.imported import device_name
 
-    for folder in measured_folders(name, runtime, precision):
-        device = train_folder(folder, device_name(name), trials, not no_baselines)
-        _tell(device, folder.name)
+    home = user_profiles() / device_name(name)
+    if not home.exists() and (shipped_profiles() / home.name).exists():
+        raise ConfigError(f"{home.name} is a device that comes with this package; profile yours "
+                          "under another name")  # fmt: skip
+    return home
 
 
 def measured_folders(name: str, runtime: str | None, precision: str | None) -> list[Path]:
@@ -75,11 +99,19 @@ def measured_folders(name: str, runtime: str | None, precision: str | None) -> l
     return kept
 
 
-def train_folder(folder: Path, name: str, trials: int, baselines: bool = True) -> Device:
-    """Judge and fit what lies in ``folder``; the device as it is found by its name afterwards."""
+def train_folder(
+    folder: Path, home: Path, trials: int, baselines: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+) -> tuple[Device, list[str]]:  # fmt: skip
+    """Judge and fit what lies in ``folder``, and write it as a target of the device in ``home``.
+
+    Returns the device as it loads, and remarks on the measurements.
+
+    Raises:
+        MeasurementError: the files are damaged, or too little was measured.
+    """
     import numpy as np
 
-    from predictor.device import shipped_profiles, user_profiles
     from predictor.profiling.records import read_measurements
     from predictor.profiling.session import PLAN, RESULTS
     from predictor.training.card import card_of
@@ -88,27 +120,14 @@ def train_folder(folder: Path, name: str, trials: int, baselines: bool = True) -
     from predictor.training.fit import fit
     from predictor.training.target import write_target
 
-    home = user_profiles() / name
-    if not home.exists() and (shipped_profiles() / name).exists():
-        raise ConfigError(f"{name} is a device that comes with this package; profile yours under "
-                          "another name")  # fmt: skip
-    said = ["reading"]
-    with progress(lambda: f"training {folder.name}: {said[0]}"):
-        measured = read_measurements(folder / PLAN, folder / RESULTS)
-        data = dataset_of(measured)
-
-        def say(text: str) -> None:
-            said[0] = text
-
-        found = evaluate(data, trials=trials, baselines=baselines, say=say)
-        said[0] = "the model that is kept"
-        everything = np.ones(len(data.rows), bool), np.ones(len(data.networks), bool)
-        trained = fit(data, *everything, trials)
-        device = write_target(measured, data, trained, found, card_of(found, measured), home)
-    warn(list(measured.remarks[:LISTED]))
-    if len(measured.remarks) > LISTED:
-        warn([f"and {len(measured.remarks) - LISTED} more remarks of this kind"])
-    return device
+    measured = read_measurements(folder / PLAN, folder / RESULTS)
+    data = dataset_of(measured)
+    found = evaluate(data, trials=trials, baselines=baselines, say=say)
+    say("the model that is kept")
+    everything = np.ones(len(data.rows), bool), np.ones(len(data.networks), bool)
+    trained = fit(data, *everything, trials)
+    device = write_target(measured, data, trained, found, card_of(found, measured), home)
+    return device, list(measured.remarks)
 
 
 def _tell(device: Device, stem: str) -> None:

@@ -113,7 +113,8 @@ def details_of(kernels: Sequence[Kernel]) -> Details:
     table = np.array([_row(kernel) for kernel in kernels], dtype=np.float64).reshape(-1, own)
     moved = _before([kernel.read_bytes + kernel.write_bytes for kernel in kernels])
     weights = _before([kernel.weight_bytes for kernel in kernels])
-    return Details(*(np.ascontiguousarray(table[:, i]) for i in range(own)), moved, weights)
+    columns = [np.ascontiguousarray(table[:, i]) for i in range(own)]
+    return Details(*columns, moved, weights)  # type: ignore[call-arg]
 
 
 def _before(values: Sequence[int]) -> Floats:

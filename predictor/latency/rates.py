@@ -1,11 +1,11 @@
 """The roofline of one device with rates of its own: what a call, an operation and a byte cost.
 
-A kernel's roofline has eight parts: a launch, more of it by what went through the caches before, one
-for each product that a routine calls by itself, the operations of products, those of element-wise
-work, and bytes read, written and of weights. Each variant of a class of kernels (the routine that a
-library takes, the order in memory, the function computed) has a rate for each part, fitted on
-kernels timed in place; the sum is the base that trees correct. A variant without enough kernels
-takes the rates of its class, a class that was never measured :data:`USUAL`.
+A kernel's roofline has eight parts: a launch, more of it by what went through the caches before,
+one for each product that a routine calls by itself, the operations of products, those of
+element-wise work, and bytes read, written and of weights. Each variant of a class of kernels (the
+routine that a library takes, the order in memory, the function computed) has a rate for each part,
+fitted on kernels timed in place; the sum is the base that trees correct. A variant without enough
+kernels takes the rates of its class, a class that was never measured :data:`USUAL`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PARTS = ("launch", "cold", "calls", "products", "elementwise", "read", "write", 
 LAUNCH_S = 1e-6
 """The part of a launch or call, so that its rate is in microseconds."""
 USUAL = (5.0, 1.0, 1.0, 1.2, 1.0, 0.7, 0.7, 1.0)
-"""Microseconds a launch and a call, and what the other parts count by, where nothing says better."""
+"""Microseconds a launch and a call, and what other parts count by, where nothing says better."""
 LEAST_S = 1e-9
 COLD_BYTES = 1e4
 """Bytes before a kernel from which it starts colder, by so much for each power of ten."""

@@ -215,7 +215,8 @@ def _pooled_columns(columns: Columns) -> Columns:
     if bool((keys[1:] > keys[:-1]).all()):
         return columns
     order = np.argsort(keys, kind="stable")
-    keys, latency_ms, repeats, spread = (column[order] for column in columns)
+    keys, latency_ms = keys[order], columns[1][order]
+    repeats, spread = columns[2][order], columns[3][order]
     new = np.append(True, keys[1:] != keys[:-1])
     first = np.flatnonzero(new)
     for begin, end in zip(first.tolist(), [*first[1:].tolist(), len(keys)], strict=True):

@@ -15,8 +15,8 @@ import numpy as np
 from predictor.errors import MissingExtra
 from predictor.kernels.features import CLASSES, Floats
 from predictor.training.dataset import PLACES, Dataset, Flags
-from predictor.training.fit import SEED, lightgbm
 from predictor.training.rates import INSTALL
+from predictor.training.trees import SEED, lightgbm
 
 Baseline = Callable[[Dataset, Flags, Flags], Floats]
 """(dataset, rows that may be seen, networks that may be seen) to milliseconds of every network."""

@@ -23,6 +23,7 @@ from predictor.latency.rates import parts, variants
 from predictor.latency.table import signature
 
 if TYPE_CHECKING:
+    from predictor.graph import Kernel
     from predictor.profiling.records import KernelTiming, Measurements, NetworkTiming
 
 Flags = npt.NDArray[np.bool_]
@@ -40,7 +41,7 @@ MEMORY_BOUND = frozenset(
 USUAL_SPREAD = 0.03
 """Relative error that no number of repeats removes: caches and neighbours differ by run."""
 FLUSHED_BYTES = 1.6e7
-"""What went through the caches before a kernel that was timed with cold ones: two copies of 8 MB."""
+"""What went through the caches before a kernel that was timed with cold ones: two times 8 MB."""
 LEAST_KERNELS, LEAST_NETWORKS = 50, 6
 SCORED = ("zoo", "nas")
 """Spaces whose networks are scored; perturbed ones only train."""
@@ -163,6 +164,8 @@ class Dataset:
     threads: int
     overlaps: bool = False
     """The host's work runs beside the kernels: on a GPU."""
+    distinct: tuple[Kernel, ...] = ()
+    """A kernel for each number in ``rows.signature``."""
 
     def inside(self, families: Ints) -> tuple[Flags, Flags]:
         """Rows and networks of ``families``; isolated kernels belong to none."""
@@ -225,8 +228,9 @@ def dataset_of(measured: Measurements, hardware: Hardware | None = None) -> Data
             f"and {len(networks)} networks; at least {LEAST_KERNELS} and {LEAST_NETWORKS} are "
             f"needed. Measure more: predict-latency profile --name {measured.name} --time 10min"
         )
-    rows = _rows(timed, families, networks, written, hardware, measured.threads)
-    return Dataset(rows, networks, families, hardware, measured.threads, measured.device == "cuda")
+    rows, distinct = _rows(timed, families, networks, written, hardware, measured.threads)
+    return Dataset(rows, networks, families, hardware, measured.threads,
+                   measured.device == "cuda", distinct)  # fmt: skip
 
 
 TIMED_RULES = {("eager", "cpu"): "eager-cpu", ("eager", "cuda"): "eager-timed"}
@@ -238,15 +242,15 @@ def rules_of(measured: Measurements) -> str:
     return TIMED_RULES.get((measured.runtime, measured.device), measured.runtime)
 
 
-Written = Mapping[tuple[str, int], tuple[int, str]]
-"""By a network's name and a tensor's number: the position among all networks' kernels of the kernel
-that writes it, and the kernel's signature."""
+Written = Mapping[tuple[str, int], tuple[int, "Kernel"]]
+"""By a network's name and a tensor's number: the kernel that writes it, and its position among all
+networks' kernels."""
 
 
 def _rows(
     timed: Sequence[KernelTiming], families: tuple[str, ...], networks: Networks, written: Written,
     hardware: Hardware, threads: int,
-) -> Rows:  # fmt: skip
+) -> tuple[Rows, tuple[Kernel, ...]]:  # fmt: skip
     """Rows of ``timed``: in place, kernels are those of the networks, surroundings and all."""
     found = [written.get((k.network, k.kernel.ops[-1].output_ids[0])) if k.where == "place"
              else None for k in timed]  # fmt: skip
@@ -255,19 +259,22 @@ def _rows(
     kernels = _joined(networks.kernels, singles).take(_positions(found, alone, networks))
     number = {name: i for i, name in enumerate(families)}
     network = {name: i for i, name in enumerate(networks.names)}
-    names = [at[1] if at else signature(k.kernel) for at, k in zip(found, timed, strict=True)]
+    made = [at[1] if at else k.kernel for at, k in zip(found, timed, strict=True)]
+    written_over = kernels.details.in_place.tolist()
+    keys = zip(map(signature, made), written_over, strict=True)
     seen: dict[tuple[str, float], int] = {}
-    signatures = [seen.setdefault((name, in_place), len(seen))
-                  for name, in_place in zip(names, kernels.details.in_place, strict=True)]  # fmt: skip
+    signatures = [seen.setdefault(key, len(seen)) for key in keys]
+    distinct = dict(zip(reversed(signatures), reversed(made), strict=True))
     place = np.array([PLACES.index(k.where) for k in timed], dtype=np.int64)
     seconds = 1e-3 * np.array([k.latency_ms for k in timed])
     owner = np.array([network.get(k.network, -1) for k in timed], dtype=np.int64)
     seconds *= np.where(owner >= 0, _from_first_turn(networks)[owner], 1.0)
-    return Rows(
+    rows = Rows(
         kernels, seconds, _weights(timed, place, kernels.cls),
         _shares(owner, seconds, place, len(networks)), np.array(signatures, dtype=np.int64),
         np.array([number.get(k.family, -1) for k in timed], dtype=np.int64), owner, place,
     )  # fmt: skip
+    return rows, tuple(distinct[i] for i in range(len(seen)))
 
 
 def _isolated(timed: Sequence[KernelTiming], hardware: Hardware, threads: int) -> Columns:
@@ -288,7 +295,7 @@ def _joined(a: Columns, b: Columns) -> Columns:
 
 
 def _positions(
-    found: Sequence[tuple[int, str] | None], alone: Sequence[int], networks: Networks
+    found: Sequence[tuple[int, Kernel] | None], alone: Sequence[int], networks: Networks
 ) -> npt.NDArray[np.intp]:
     """Where each row stands among the networks' kernels, with the isolated ones after them."""
     at = np.array([place[0] if place else -1 for place in found], dtype=np.intp)
@@ -348,10 +355,10 @@ def _networks(
         made.append((ready.features, details_of(ready.kernels)))
         launches.append(launched(measured.runtime, ready.graph, ready.kernels))
         owner.append(np.full(len(ready.kernels), i, dtype=np.int64))
-        for kernel, name in zip(ready.kernels, map(signature, ready.kernels), strict=True):
-            written.update({(label, out): (count, name)
+        for at, kernel in enumerate(ready.kernels, start=count):
+            written.update({(label, out): (at, kernel)
                             for op in kernel.ops for out in op.output_ids})  # fmt: skip
-            count += 1
+        count += len(ready.kernels)
         for turn, timing in by_turn.items():
             table[i, turn - 1] = timing.latency_ms
     firsts = [next(iter(by_turn.values())) for by_turn in turns.values()]

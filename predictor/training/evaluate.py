@@ -16,8 +16,9 @@ import numpy as np
 from predictor.kernels.features import Floats, Ints
 from predictor.training.baselines import BASELINES
 from predictor.training.dataset import Dataset, Flags
-from predictor.training.fit import TRIALS, fit, log_error_90, network_ms
+from predictor.training.fit import TRIALS, fit, log_error_90
 from predictor.training.folds import FOLDS, family_groups, size_class
+from predictor.training.trees import network_ms
 
 SMALLEST_GROUP = 3
 """Families of fewer networks are shown together."""
@@ -29,13 +30,16 @@ class Evaluation:
     """Left-out predictions of every scored network, in the dataset's order; NaN elsewhere.
 
     ``log_error`` is log(predicted / label), ``covered`` whether the label lies in the interval
-    that the other folds' errors give; ``baselines`` holds log errors by name.
+    that the other folds' errors give; ``kernel_log_error`` is the same as ``log_error`` for each
+    row of kernels timed in place, by trees that saw no kernel of its family; ``baselines`` holds
+    log errors by name.
     """
 
     data: Dataset
     log_error: Floats
     covered: Floats
     fold: Ints
+    kernel_log_error: Floats
     baselines: Mapping[str, Floats]
     settings: tuple[Mapping[str, Any], ...]
     scales: tuple[float, ...]
@@ -73,6 +77,7 @@ def evaluate(
     groups = family_groups(nets.family[scored], folds, seed)
     log_error = np.full(len(nets), np.nan)
     fold = np.full(len(nets), -1, dtype=np.int64)
+    kernel_error = np.full(len(data.rows), np.nan)
     beside = {name: np.full(len(nets), np.nan) for name in BASELINES} if baselines else {}
     settings, scales, host_us = [], [], []
     for number, group in enumerate(groups):
@@ -83,14 +88,17 @@ def evaluate(
         predicted = network_ms(fitted, data, held)
         log_error[held] = np.log(predicted[held] / nets.label_ms[held])
         fold[held] = number
+        mine = np.flatnonzero(out_rows & (data.rows.place == 0))
+        said = fitted.seconds(data.rows.kernels.take(mine))
+        kernel_error[mine] = np.log(said / data.rows.seconds[mine])
         for name, values in beside.items():
             answer = BASELINES[name](data, ~out_rows, ~out_networks)
             values[held] = np.log(answer[held] / nets.label_ms[held])
         settings.append({n: getattr(fitted.settings, n) for n in type(fitted.settings).__slots__})
         scales.append(fitted.scale)
         host_us.append(fitted.host_us)
-    return Evaluation(data, log_error, _covered(log_error, fold), fold, beside, tuple(settings),
-                      tuple(scales), tuple(host_us))  # fmt: skip
+    return Evaluation(data, log_error, _covered(log_error, fold), fold, kernel_error, beside,
+                      tuple(settings), tuple(scales), tuple(host_us))  # fmt: skip
 
 
 def _covered(log_error: Floats, fold: Ints) -> Floats:
