@@ -16,7 +16,7 @@ import numpy as np
 from predictor.kernels.features import Floats, Ints
 from predictor.training.baselines import BASELINES
 from predictor.training.dataset import Dataset, Flags
-from predictor.training.fit import TRIALS, fit, log_error_90
+from predictor.training.fit import TRIALS, fit, log_error_90, without_probe
 from predictor.training.folds import FOLDS, family_groups, size_class
 from predictor.training.trees import network_ms
 
@@ -90,7 +90,8 @@ def evaluate(
         fold[held] = number
         mine = np.flatnonzero(out_rows & (data.rows.place == 0))
         said = fitted.seconds(data.rows.kernels.take(mine))
-        kernel_error[mine] = np.log(said / data.rows.seconds[mine])
+        own = without_probe(data, fitted.probe_us).rows.seconds[mine]
+        kernel_error[mine] = np.log(said / own)
         for name, values in beside.items():
             answer = BASELINES[name](data, ~out_rows, ~out_networks)
             values[held] = np.log(answer[held] / nets.label_ms[held])

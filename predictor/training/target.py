@@ -17,7 +17,7 @@ from predictor.kernels.features import CLASSES, Floats, class_of
 from predictor.latency.bundle import Bundle, write_bundle, write_checked
 from predictor.latency.table import COLUMNS, signature
 from predictor.training.dataset import Dataset, cache_bytes, clock_of, rules_of, unit_count
-from predictor.training.fit import log_error_90
+from predictor.training.fit import log_error_90, without_probe
 from predictor.training.trees import Trained, stored
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def write_target(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_checked(folder, f"{stem}-kernels.npz", stored(trained, data, spread).to_bytes())
-        write_checked(folder, f"{stem}-table.csv", table_text(measured, data).encode())
+        write_checked(
+            folder, f"{stem}-table.csv", table_text(measured, data, trained.probe_us).encode()
+        )
         write_bundle(folder, f"{stem}.json", bundle)
         part = folder / f".device.yaml.{os.getpid()}.part"
         part.write_text(device_text(device), encoding="utf-8")
@@ -94,14 +96,16 @@ def basis_of(measured: Measurements) -> str:
             "isolated ones")  # fmt: skip
 
 
-def table_text(measured: Measurements, data: Dataset) -> str:
+def table_text(measured: Measurements, data: Dataset, probe_us: float = 0.0) -> str:
     """Kernels timed in place as the measured table: one row a distinct kernel, for reader and
     machine; :data:`READABLE` are the columns that only the reader needs.
 
     Equal kernels are pooled: the median of what each network's says, all repeats together; the
-    spread is the larger of the usual one inside a network and that between networks.
+    spread is the larger of the usual one inside a network and that between networks. ``probe_us``
+    is what timing a kernel added.
     """
     timed = [kernel for kernel in measured.kernels if kernel.latency_ms > 0]
+    data = without_probe(data, probe_us)
     rows, groups = data.rows, dict[str, list[int]]()
     names = [signature(kernel) for kernel in data.distinct]
     for at in np.flatnonzero(rows.place == 0).tolist():

@@ -65,7 +65,8 @@ class Pool:
 @dataclass(frozen=True, slots=True)
 class Trained:
     """A fitted model. A whole network takes ``scale`` times the sum of its kernels, and
-    ``host_us`` microseconds for each operator that is launched."""
+    ``host_us`` microseconds for each operator that is launched; ``probe_us`` is what timing a
+    kernel in place added, taken off before the fit."""
 
     rates: Rates
     boosters: Mapping[int, Any]
@@ -73,6 +74,7 @@ class Trained:
     settings: Settings
     scale: float = 1.0
     host_us: float = 0.0
+    probe_us: float = 0.0
 
     def seconds(self, kernels: Columns) -> Floats:
         """Seconds a kernel; at usual rates for classes without a measurement."""
