@@ -24,14 +24,16 @@ from pathlib import Path
 import numpy as np
 
 from predictor.commands.train import train_folder
+from predictor.profiling.modules import split_name
 from predictor.profiling.records import Measurements, NetworkTiming, read_measurements
 from predictor.profiling.session import PLAN, RESULTS
 from predictor.tables import csv_line
 from predictor.training.dataset import Dataset, dataset_of
 from predictor.training.evaluate import figures
-from predictor.training.fit import fit, network_ms
+from predictor.training.fit import fit
 from predictor.training.folds import FOLDS, family_groups
 from predictor.training.target import table_text
+from predictor.training.trees import network_ms
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA, PROFILES = ROOT / "data", ROOT / "profiles"
@@ -81,7 +83,7 @@ def _put(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 COLUMNS = (
-    "model", "batch", "precision", "latency_ms", "family", "space", "turns", "apart_pct",
+    "model", "batch", "precision", "resolution", "latency_ms", "family", "space", "turns", "apart_pct",
     "half_width_pct", "raw_ms", "single_ms", "first_run_ms", "throughput_fps",
 )  # fmt: skip
 """Columns of networks.csv; data/README.md explains them."""
@@ -97,9 +99,10 @@ def networks_text(measured: Measurements) -> str:
         both = [timing.latency_ms for timing in timings]
         apart = 100 * (max(both) / min(both) - 1) if len(both) > 1 else None
         first = timings[0]
+        model, side, _ = split_name(label)
         lines.append(csv_line([
-            label.partition("*")[0] if first.graph.batch > 1 else label, str(first.graph.batch),
-            measured.precision, f"{statistics.geometric_mean(both):.5g}", first.family, first.space,
+            model, str(first.graph.batch), measured.precision, "" if side is None else str(side),
+            f"{statistics.geometric_mean(both):.5g}", first.family, first.space,
             str(len(both)), "" if apart is None else f"{apart:.2f}",
             f"{100 * first.half_width:.2f}", f"{first.raw_ms:.5g}", f"{first.single_ms:.5g}",
             f"{first.first_run_ms:.5g}", f"{first.throughput_fps:.5g}",

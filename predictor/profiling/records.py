@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import statistics
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -20,11 +19,6 @@ from predictor.errors import MeasurementError
 from predictor.graph import Graph, Kernel
 from predictor.kernels.lowering import prepare
 from predictor.profiling import journal
-
-PROFILED = frozenset({"onnxruntime"})
-"""Runtimes that time their nodes by a profiler of their own, which slows each node a little."""
-MOST_ADDED_MS, LEAST_LEFT = 0.01, 0.25
-"""What a profiler adds to a node is at most this, and never more than three quarters of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +106,6 @@ def read_measurements(plan: Path, results: Path, *, seconds: float | None = None
     reader.reference_us = statistics.median(references) if references else 0.0
     for row in done:
         reader.take(row)
-    reader.finish()
     head = runs[-1]
     return Measurements(
         head["plan"], head["runtime"], head["precision"], int(head["threads"]),
@@ -144,7 +137,6 @@ class _Reader:
         self.networks: list[NetworkTiming] = []
         self.kernels: list[KernelTiming] = []
         self.remarks: list[str] = []
-        self._timed: list[_Timed] = []
         self._graph = functools.lru_cache(maxsize=None)(self._read_graph)
 
     def _read_graph(self, name: str) -> Graph:
@@ -230,34 +222,14 @@ class _Reader:
         owners = self._owners(kernels, graph, row["detail_ops"])
         columns = list(zip(*row["detail_us"], strict=True))
         times: dict[int, list[float]] = {}
-        nodes: dict[int, int] = {}
         for owner, column in zip(owners, columns, strict=True):
             if owner is None:
                 continue
             values = self._normalised(column, row["detail_reference_us"])
             known = times.get(owner)
             times[owner] = [a + b for a, b in zip(known, values, strict=True)] if known else values
-            nodes[owner] = nodes.get(owner, 0) + 1
-        self._timed.append(_Timed(task, kernels, times, nodes))
-        if self.runtime not in PROFILED:
-            self._keep(self._timed.pop(), 0.0)
-
-    def finish(self) -> None:
-        """Take off what the runtime's profiler adds to each node, once all networks are known."""
-        latency_ms = {timing.label: timing.latency_ms for timing in reversed(self.networks)}
-        sums = [(timed.sum_ms, sum(timed.nodes.values()), latency_ms[timed.task["label"]])
-                for timed in self._timed if timed.task["label"] in latency_ms]  # fmt: skip
-        added_ms = added_by_profiler(sums)
-        if added_ms > 0:
-            self.remarks.append(f"profiling added {1e3 * added_ms:.1f} us to each node; taken off")
-        for timed in self._timed:
-            self._keep(timed, added_ms)
-
-    def _keep(self, timed: _Timed, added_ms: float) -> None:
-        for index, values in sorted(timed.times.items()):
-            off = added_ms * timed.nodes[index]
-            values = [max(value - off, LEAST_LEFT * value) for value in values]
-            self._add(timed.kernels[index], timed.task["label"], timed.task, values, "place")
+        for index, values in sorted(times.items()):
+            self._add(kernels[index], task["label"], task, values, "place")
 
     def _owners(
         self, kernels: Sequence[Kernel], graph: Graph, names: Sequence[str]
@@ -278,41 +250,6 @@ class _Reader:
         spread = statistics.median(abs(value - middle) for value in values) / middle
         self.kernels.append(KernelTiming(kernel, network, task["family"], task["space"], middle,
                                          len(values), spread, where))  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Timed:
-    """A network's kernels with their times in milliseconds, and how many nodes each is."""
-
-    task: Mapping[str, Any]
-    kernels: Sequence[Kernel]
-    times: Mapping[int, list[float]]
-    nodes: Mapping[int, int]
-
-    @property
-    def sum_ms(self) -> float:
-        return sum(map(statistics.median, self.times.values()))
-
-
-def added_by_profiler(networks: Sequence[tuple[float, int, float]]) -> float:
-    """Milliseconds that profiling adds to a node: the one constant for the whole run.
-
-    ``networks`` are (sum of profiled nodes, how many, latency without a profiler), milliseconds.
-    The constant is the one with which sums and latencies are most nearly proportional: smallest
-    mean of ``|log((sum - added x nodes) / latency)|`` around its median.
-    """
-    best, least = 0.0, math.inf
-    for step in range(201):
-        added = MOST_ADDED_MS * step / 200
-        logs = [math.log(max(total - added * nodes, LEAST_LEFT * total) / latency)
-                for total, nodes, latency in networks]  # fmt: skip
-        if not logs:
-            return 0.0
-        middle = statistics.median(logs)
-        error = statistics.fmean(abs(value - middle) for value in logs)
-        if error < least - 1e-12:
-            best, least = added, error
-    return best
 
 
 def tape_owners(kernels: Sequence[Kernel], graph: Graph, names: Sequence[str]) -> list[int | None]:
