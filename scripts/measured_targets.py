@@ -83,8 +83,8 @@ def _put(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 COLUMNS = (
-    "model", "batch", "precision", "resolution", "latency_ms", "family", "space", "turns", "apart_pct",
-    "half_width_pct", "raw_ms", "single_ms", "first_run_ms", "throughput_fps",
+    "model", "batch", "precision", "resolution", "latency_ms", "family", "space", "turns",
+    "apart_pct", "half_width_pct", "raw_ms", "single_ms", "first_run_ms", "throughput_fps",
 )  # fmt: skip
 """Columns of networks.csv; data/README.md explains them."""
 
@@ -130,9 +130,10 @@ def shortened(source: Path, seconds: float, trials: int) -> dict[str, dict[str, 
         fitted = fit(early, ~out_rows, ~out_networks, trials)
         held = whole.inside(group)[1] & scored
         log_error[held] = np.log(network_ms(fitted, whole, held)[held] / nets.label_ms[held])
-    return {"all": _figures(whole, log_error, scored),
-            "nas": _figures(whole, log_error, np.array(nets.space) == "nas"),
-            "seen": {"networks": int(early.networks.scored.sum()), "rows": len(early.rows)}}  # fmt: skip
+    seen = {"networks": int(early.networks.scored.sum()), "rows": len(early.rows)}
+    nas = np.array(nets.space) == "nas"
+    return {"all": _figures(whole, log_error, scored), "nas": _figures(whole, log_error, nas),
+            "seen": seen}  # fmt: skip
 
 
 def _figures(data: Dataset, log_error: np.ndarray, which: np.ndarray) -> dict[str, float]:

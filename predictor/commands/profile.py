@@ -145,6 +145,10 @@ class Wanted:
     shell_complete=complete_file, help="Take home what that file wrote on a board, and stop.",
 )  # fmt: skip
 @click.option(
+    "--adapt", type=click.IntRange(min=1), metavar="N",
+    help="Add N networks of the layers that are predicted worst so far, and measure them too.",
+)  # fmt: skip
+@click.option(
     "--restart", is_flag=True,
     help="Begin anew; what was measured before is set aside, not deleted.",
 )  # fmt: skip
@@ -154,8 +158,8 @@ class Wanted:
 def command(
     ctx: click.Context, /, name: str | None, seconds: float | None, host: str | None,
     python: str | None, ssh_options: tuple[str, ...], plan: Path | None, plan_only: Path | None,
-    standalone: Path | None, import_results: Path | None, restart: bool, as_json: bool,
-    **wanted: Any,
+    standalone: Path | None, import_results: Path | None, adapt: int | None, restart: bool,
+    as_json: bool, **wanted: Any,
 ) -> None:  # fmt: skip
     """Measure networks and their kernels, here or on a board.
 
@@ -183,6 +187,8 @@ def command(
     if plan_only is not None or standalone is not None:
         return
     folder, plan = _prepare(name, want, plan, restart, notes)
+    if adapt is not None:
+        plan = _adapted(folder, adapt, notes)
     warn(notes)
     from predictor.profiling import hosts, session
 
@@ -250,6 +256,20 @@ def _prepare(
         with progress(f"planning for {name}"):
             _make(kept, name, want, notes)
     return folder, kept
+
+
+def _adapted(folder: Path, count: int, notes: list[str]) -> Path:
+    """The folder's plan with more of what is predicted badly."""
+    from predictor.profiling import session
+    from predictor.training.adapt import adapt
+
+    if not (folder / session.RESULTS).exists():
+        raise MeasurementError("--adapt needs measurements to tell what is predicted badly; run "
+                               "this command without it first")  # fmt: skip
+    with progress("looking for what is predicted badly"):
+        added, layers = adapt(folder, count)
+    notes.append(f"{added} networks added, most of {', '.join(dict.fromkeys(layers))}")
+    return folder / session.PLAN
 
 
 def _tell(name: str, folder: Path, summary: Summary, as_json: bool) -> None:

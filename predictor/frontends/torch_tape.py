@@ -47,13 +47,12 @@ class Tape:
         outs = _tensors(out)
         if not outs:
             return  # a question (.item()) whose answer is in the trace already
-        entry = [
-            op, _target(func), [self._encoded(v) for v in args],
-            {name: self._encoded(value) for name, value in (kwargs or {}).items()},
-            [self._ids.get(id(t)) or self._new(t) for t in outs], [],
-        ]  # fmt: skip
-        self._calls.append(entry)
-        self._made.update(zip(entry[4], map(_described, outs), strict=True))
+        taken = [self._encoded(value) for value in args]
+        named = {name: self._encoded(value) for name, value in (kwargs or {}).items()}
+        # Results come last: what is written in place was taken before.
+        slots = [self._ids.get(id(t)) or self._new(t) for t in outs]
+        self._calls.append([op, _target(func), taken, named, slots, []])
+        self._made.update(zip(slots, map(_described, outs), strict=True))
 
     def to_dict(self, outputs: Sequence[torch.Tensor] = ()) -> dict[str, Any]:
         """The tape as plain JSON values; tensors are let go after their last use."""

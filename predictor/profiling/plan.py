@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from predictor.errors import ConfigError, MeasurementError, ModelError
+from predictor.profiling.planfile import sha256_of
 from predictor.profiling.programs import Program, program_of, reference_program, singles
 from predictor.profiling.sampling import medley_module, medleys, random_key
 
@@ -68,7 +69,7 @@ class Draft:
         part = path.with_name(f".{path.name}.part")
         with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
             _put(archive, "plan.json", json.dumps(body, indent=1).encode())
-            _put(archive, body["reference"], reference.data)
+            _put(archive, str(body["reference"]), reference.data)
             for stem, program in sorted(self.programs.items()):
                 _put(archive, f"programs/{stem}{program.suffix}", program.data)
                 graph = json.dumps(program.graph.to_dict(), separators=(",", ":"))
@@ -128,6 +129,35 @@ def make_plan(
             draft.add(program, "network", turn=2, detail=False)
     draft.write(path, reference_program(runtime))
     return draft
+
+
+def extend(path: Path, programs: Sequence[Program]) -> int:
+    """Add networks to a plan that has been measured; how many were new.
+
+    What it held stays as it was, so what was measured by it still counts: the plan names those that
+    it grew from.
+    """
+    with zipfile.ZipFile(path) as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+    body = json.loads(held.pop("plan.json"))
+    draft = Draft(body["name"], body["runtime"], body["precision"], body["threads"],
+                  body["device"], tasks=body["tasks"])  # fmt: skip
+    known = {task["id"] for task in draft.tasks}
+    fresh = [program for program in programs if f"{program.stem}.1" not in known]
+    for program in fresh:
+        draft.add(program, "network")
+        held[f"programs/{program.stem}{program.suffix}"] = program.data
+        graph = json.dumps(program.graph.to_dict(), separators=(",", ":"))
+        held[f"graphs/{program.stem}.json"] = graph.encode()
+    body["grown_from"] = [*body.get("grown_from", ()), sha256_of(path)]
+    body["weights_bytes"] = max([body["weights_bytes"], *(p.weights_bytes for p in fresh)])
+    part = path.with_name(f".{path.name}.part")
+    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+        _put(archive, "plan.json", json.dumps(body, indent=1).encode())
+        for name, data in held.items():
+            _put(archive, name, data)
+    part.replace(path)
+    return len(fresh)
 
 
 def _wanted(

@@ -67,7 +67,7 @@ def medleys(
     kinds = sorted(by_kind)
     weights = [(3.0 if kind in ("conv", "linear") else 1.0) + 3.0 * classes.count(kind)
                for kind in kinds]  # fmt: skip
-    made = []
+    made: list[list[dict[str, Any]]] = []
     while kinds and len(made) < count:
         layers: list[dict[str, Any]] = []
         while len(layers) < LAYERS_A_MEDLEY:
@@ -183,7 +183,7 @@ def _fits(layer: dict[str, Any]) -> bool:
         "attention": 2 * layer["shape"][-2] if len(layer["shape"]) > 1 else 0,
     }  # fmt: skip
     macs = elements * per_input.get(layer["layer"], 0) / layer.get("stride", 1) ** 2
-    return macs <= LARGEST_MACS
+    return bool(macs <= LARGEST_MACS)
 
 
 def medley_module(layers: Sequence[dict[str, Any]]) -> tuple[nn.Module, tuple[Any, ...]]:

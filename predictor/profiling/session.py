@@ -187,7 +187,8 @@ def take(plan: Path, folder: Path, results: Path) -> Summary:
     except journal.JournalError as error:
         raise ConfigError(str(error)) from error
     body, sha256 = read_plan(kept), sha256_of(kept)
-    if any(row.get("row") == "run" and row.get("plan_sha256") != sha256 for row in rows):
+    known = {sha256, *body.get("grown_from", ())}
+    if any(row.get("row") == "run" and row.get("plan_sha256") not in known for row in rows):
         raise ConfigError(f"{results}: measured by another plan than {plan}; name that with --plan")
     with opened(folder / RESULTS) as book:
         session = _Session(body, book, None)

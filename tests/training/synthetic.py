@@ -42,7 +42,9 @@ def graph_of(family: str, index: int) -> Graph:
     chance = random.Random(f"{family}{index}")
     width, size = chance.choice((12, 16, 24, 32, 36)), chance.choice((32, 40, 56))
     b = GraphBuilder(f"{family}-{index}")
-    x = b.activation(b.batch_norm(b.conv(b.input((1, 3, size, size)), width, 3, stride=2, padding=1)))
+    x = b.activation(
+        b.batch_norm(b.conv(b.input((1, 3, size, size)), width, 3, stride=2, padding=1))
+    )
     act = "gelu" if family == "gelu" else chance.choice(("relu", "relu6", "silu"))
     for step in range(2 + index % 4):
         x = _block(b, x, family, width, act, chance)
@@ -63,7 +65,9 @@ def _block(b, x, family, width, act, chance):
         y = b.batch_norm(b.conv(y, 3 * width, kernel, padding=kernel // 2, groups=3 * width))
         return b.add(x, b.batch_norm(b.conv(b.activation(y, act), width, 1)))
     if family == "pooled":
-        return b.activation(b.batch_norm(b.conv(b.pool(x, "avg", 3, stride=1, padding=1), width, 1)), act)
+        return b.activation(
+            b.batch_norm(b.conv(b.pool(x, "avg", 3, stride=1, padding=1), width, 1)), act
+        )
     y = b.activation(b.batch_norm(b.conv(x, max(4, width // 2), 1)), act)
     y = b.activation(b.batch_norm(b.conv(y, max(4, width // 2), 3, padding=1)), act)
     return b.activation(b.conv(y, width, 1), act)
@@ -88,13 +92,17 @@ def measurements(
             label = f"{family}-{index}"
             for turn in (1, 2):
                 total = SCALE * sum(times) + host * slow
-                networks.append(_network(label, family, space, turn, graph, total * drift[turn - 1]))
+                networks.append(
+                    _network(label, family, space, turn, graph, total * drift[turn - 1])
+                )
             for kernel, ms in zip(ready.kernels, times, strict=True):
                 value = ms * drift[0] * math.exp(chance.gauss(0, noise))
                 kernels.append(KernelTiming(kernel, label, family, space, value, 8, noise, "place"))
             for kernel, ms in list(zip(ready.kernels, times, strict=True))[::3]:
                 for where, part in (("hot", 0.8), ("flushed", 1.1)):
-                    kernels.append(KernelTiming(kernel, "", family, space, ms * part, 6, noise, where))
+                    kernels.append(
+                        KernelTiming(kernel, "", family, space, ms * part, 6, noise, where)
+                    )
     return Measurements(name, runtime, "fp32", 1, "cpu", MACHINE, {"torch": "2.13.0"}, 3.0,
                         tuple(networks), tuple(kernels), ())  # fmt: skip
 

@@ -247,7 +247,7 @@ class ModuleProgram(TapeProgram):
 
     def close(self):
         # type: () -> None
-        self.module = self.args = self.kwargs = None
+        del self.module, self.args, self.kwargs
         TapeProgram.close(self)
 
 
