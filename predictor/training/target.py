@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 USUAL_MEMORY_GB = 1.0
 """Where a machine does not tell how much memory it has."""
 LEAST_SPREAD_ROWS = 10
+SOURCES = {
+    "peak_tflops": "measured: a large matrix product on the threads that were used",
+    "bandwidth_gbs": "measured: a large copy, read and written bytes",
+    "memory_gb": "as the system tells",
+    "clock_mhz": "as the system tells",
+    "l2_mb": "as the system tells",
+    "units": "the threads that were used",
+}
+"""Where each fact of a measured device comes from."""
 
 
 def write_target(
@@ -178,8 +187,7 @@ def device_of(measured: Measurements, data: Dataset, target: Target, folder: Pat
             targets=(replace(target, default=True),),
             title=str(machine.get("model", folder.name)), l2_mb=cache_bytes(machine) / 1e6,
             shared_memory=kind == "cpu", host=Host(),
-            sources={"peak_tflops": "measured here: a large matrix product",
-                     "bandwidth_gbs": "measured here: a large copy, read and written bytes"},
+            sources=SOURCES,
             notes=("Written by 'predict-latency train' from what the machine says of itself.",),
         )  # fmt: skip
     if known.kind != kind:

@@ -31,11 +31,11 @@ def protocols(node):
             yield from protocols(value)
 
 
-def cards():
+def cards(measured=False):
     for device in devices():
         for target in device.targets:
             bundle = load_bundle(device, target)
-            if bundle is not None:
+            if bundle is not None and (target.tier == "measured") == measured:
                 yield pytest.param(bundle, id=f"{device.name}-{target.name}")
 
 
@@ -55,6 +55,20 @@ def test_every_fitted_target_has_a_card_with_baselines_and_sources(bundle):
         assert entry["sources"]
     assert bundle.siblings_only == (bundle.card["n"] == 0)
     assert bundle.citations
+
+
+@pytest.mark.parametrize("bundle", list(cards(measured=True)))
+def test_measured_targets_beat_every_baseline_beside_their_repeatability(bundle):
+    family = bundle.card["protocols"]["family"]
+    assert family["n"] >= 80
+    assert family["nas"]["n"] >= 30
+    assert family["repeatability"]["n"] >= 80
+    assert {"flops", "roofline", "class_nnls", "whole_model_lightgbm", "isolated_forests"} <= set(
+        family["baselines"])  # fmt: skip
+    for name, other in family["baselines"].items():
+        for figure in ("median_pct", "mean_pct"):
+            assert family[figure] < other[figure], name
+        assert family["within_10_pct"] > other["within_10_pct"], name
 
 
 def test_siblings_are_judged_by_boards_left_out_alone():
