@@ -3,7 +3,7 @@
 A CSV with one row a kernel: ``signature, latency_ms, repeats, spread`` (``spread`` is the relative
 median absolute deviation of the repeats), and any columns for the human reader after them. An entry
 is weighted by its repeats and shrunk towards the model: a single noisy timing moves an estimate
-little, twenty that agree replace it.
+little, a hundred that agree replace it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import csv
 import hashlib
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +24,12 @@ from predictor.graph import Kernel
 from predictor.kernels.memo import remembered
 
 COLUMNS = ("signature", "latency_ms", "repeats", "spread")
-MODEL_REPEATS = 4.0
-"""The model's estimate counts as this many repeats of the usual spread."""
+MODEL_REPEATS = 16.0
+"""The model's estimate counts as this many repeats of the usual spread, two runs' worth."""
 USUAL_SPREAD = 0.05
+SHARED_SPREAD = 0.085
+"""What repeats of one run have in common (the run's drift, 3 % on a shared machine, over the eight
+repeats of a run): the part of the spread that more repeats of the same run do not show."""
 LONGEST_FIELD = 64
 """Characters of a field that the quick reader takes; longer ones are read one by one."""
 _COMMA, _NEWLINE, _RETURN, _QUOTE = b',\n\r"'
@@ -61,7 +65,8 @@ class Entry:
 
     def combined(self, model_ms: float) -> float:
         """Geometric mean of measurement and model, weighted by what each is worth."""
-        worth = self.repeats * (USUAL_SPREAD / max(self.spread, 0.2 * USUAL_SPREAD)) ** 2
+        usual = USUAL_SPREAD**2 + SHARED_SPREAD**2
+        worth = self.repeats * usual / (self.spread**2 + SHARED_SPREAD**2)
         share = worth / (worth + MODEL_REPEATS)
         return math.exp(share * math.log(self.latency_ms) + (1 - share) * math.log(model_ms))
 
@@ -141,25 +146,18 @@ def _quickly(data: bytes) -> Columns | None:
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n")
     bytes_ = np.frombuffer(data if data.endswith(b"\n") else data + b"\n", dtype=np.uint8)
-    ends = np.flatnonzero(bytes_ == _NEWLINE)
-    starts, ends = ends[:-1] + 1, ends[1:]
-    commas = np.append(np.flatnonzero(bytes_ == _COMMA), [len(bytes_)] * 4)
-    first = np.searchsorted(commas, starts)
-    cuts = [commas[first + i] for i in range(4)]
-    if bool((cuts[2] >= ends).any()):
-        return None  # a row of fewer columns
-    cuts[3] = np.minimum(cuts[3], ends)
-    fields = []
+    starts = np.flatnonzero(bytes_ == _NEWLINE)[:-1] + 1
+    fields: list[npt.NDArray[np.bytes_]] = []
     begin = starts
-    for cut in cuts:
-        field = _field(bytes_, begin, cut)
+    for last in (False, False, False, True):
+        field = _field(bytes_, begin, last)
         if field is None:
             return None
-        fields.append(field)
-        begin = cut + 1
+        fields.append(field[0])
+        begin = field[1] + 1
     try:
-        latency_ms, spread = fields[1].astype(np.float64), fields[3].astype(np.float64)
-        repeats = fields[2].astype(np.int64)
+        latency_ms, spread = (_numbers(fields[at], float, np.float64) for at in (1, 3))
+        repeats = _numbers(fields[2], int, np.int64)
     except (ValueError, OverflowError):
         return None
     sound = (
@@ -168,19 +166,31 @@ def _quickly(data: bytes) -> Columns | None:
     return (fields[0], latency_ms, repeats, spread) if bool(sound.all()) else None
 
 
+def _numbers(field: npt.NDArray[np.bytes_], kind: Callable[[bytes], Any], dtype: Any) -> Any:
+    return np.fromiter(map(kind, field.tolist()), dtype, len(field))
+
+
 def _field(
-    data: npt.NDArray[np.uint8], begin: npt.NDArray[np.intp], end: npt.NDArray[np.intp]
-) -> npt.NDArray[np.bytes_] | None:
-    """The text between two places of every row; None where one is too long."""
-    width = end - begin
-    longest = int(width.max(initial=1)) or 1
-    if longest > LONGEST_FIELD:
-        return None
-    cells = np.zeros((len(begin), longest), dtype=np.uint8)
-    last = len(data) - 1
-    for i in range(longest):
-        cells[:, i] = np.where(i < width, data[np.minimum(begin + i, last)], 0)
-    return cells.view(f"S{longest}").ravel()
+    data: npt.NDArray[np.uint8], begin: npt.NDArray[np.intp], last: bool
+) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.intp]] | None:
+    """The text of every row from a place to the next comma, and where that is; None where there is
+    none, or far away. A row may end with its ``last`` field."""
+    cells = np.zeros((LONGEST_FIELD, len(begin)), dtype=np.uint8)
+    cut = begin.copy()
+    open_ = np.ones(len(begin), dtype=bool)
+    for i in range(LONGEST_FIELD):
+        byte = data[cut]
+        open_ &= (byte != _COMMA) & (byte != _NEWLINE)
+        if not open_.any():
+            closed = data[cut] == _NEWLINE
+            if bool(closed.any()) and not last:
+                return None
+            longest = max(i, 1)
+            rows = np.ascontiguousarray(cells[:longest].T)
+            return rows.view(f"S{longest}").ravel(), cut
+        cells[i] = np.where(open_, byte, 0)
+        cut += open_
+    return None
 
 
 def _row_by_row(data: bytes, place: str) -> Columns:

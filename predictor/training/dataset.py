@@ -43,6 +43,10 @@ USUAL_SPREAD = 0.03
 FLUSHED_BYTES = 1.6e7
 """What went through the caches before a kernel that was timed with cold ones: two times 8 MB."""
 LEAST_KERNELS, LEAST_NETWORKS = 50, 6
+PERTURBED = "perturbed"
+PERTURBED_WEIGHT = 0.3
+"""What a row of a medley of perturbed layers counts: its inputs and weights are colder than in a
+network, and it runs without modules around it."""
 SCORED = ("zoo", "nas")
 """Spaces whose networks are scored; perturbed ones only train."""
 
@@ -168,8 +172,24 @@ class Dataset:
     """A kernel for each number in ``rows.signature``."""
 
     def inside(self, families: Ints) -> tuple[Flags, Flags]:
-        """Rows and networks of ``families``; isolated kernels belong to none."""
-        return np.isin(self.rows.family, families), np.isin(self.networks.family, families)
+        """Rows and networks of ``families``, for leaving them out.
+
+        Perturbed layers are drawn from all networks, and some come out unperturbed: rows of a
+        kernel that only ``families`` hold go with them.
+        """
+        rows, networks = self.rows, np.isin(self.networks.family, families)
+        own = np.isin(rows.family, families)
+        drawn = np.isin(rows.family, self.perturbed)
+        theirs = rows.signature[own & ~drawn]
+        others = rows.signature[~own & ~drawn]
+        only_theirs = np.isin(rows.signature, theirs) & ~np.isin(rows.signature, others)
+        return own | (drawn & only_theirs), networks
+
+    @property
+    def perturbed(self) -> Ints:
+        """Numbers of families that are layers drawn from other networks."""
+        nets = self.networks
+        return np.unique(nets.family[np.array(nets.space) == PERTURBED])
 
 
 def hardware_of_run(measured: Measurements) -> Hardware:
@@ -318,6 +338,8 @@ def _weights(timed: Sequence[KernelTiming], place: Ints, cls: Ints) -> Floats:
     base = np.array([PLACE_WEIGHTS[name] for name in PLACES])[place]
     hot = place == PLACES.index("hot")
     base = np.where(hot & np.isin(cls, list(MEMORY_BOUND)), 0.0, base)
+    drawn = np.array([k.space == PERTURBED for k in timed], dtype=bool)
+    base = np.where(drawn, PERTURBED_WEIGHT * base, base)
     repeats = np.array([max(1, k.repeats) for k in timed], dtype=float)
     spread = np.array([k.spread if math.isfinite(k.spread) else 1.0 for k in timed])
     variance = (1.4826 * spread) ** 2 / repeats

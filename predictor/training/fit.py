@@ -204,7 +204,6 @@ def _suggested(trial: Any) -> Settings:
         columns=trial.suggest_float("columns", 0.25, 0.8),
         l2=trial.suggest_float("l2", 0.1, 10.0, log=True),
         share_power=trial.suggest_float("share_power", 0.0, 0.4),
-        pull=trial.suggest_float("pull", 0.01, 0.1, log=True),
     )
 
 

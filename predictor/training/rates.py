@@ -11,7 +11,7 @@ from predictor.latency.rates import CODES, GENERAL, PARTS, USUAL, Rates
 INSTALL = "training needs LightGBM, Optuna and scikit-learn: pip install 'latency-predictor[train]'"
 LEAST_OF_VARIANT = 8
 """Distinct kernels from which a variant has rates of its own."""
-USUAL_PULL, VARIANT_PULL = 0.03, 1.6
+USUAL_PULL, VARIANT_PULL = 0.01, 2.0
 """How firmly a class's rates are pulled to the usual ones, as so much of one kernel that is off by
 all of itself; and how much more firmly a variant's to its class's."""
 FEW = 30.0

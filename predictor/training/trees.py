@@ -20,7 +20,7 @@ from predictor.latency.kernelwise import COLUMNS, Kernelwise, with_classes
 from predictor.latency.kernelwise import network_ms as whole_ms
 from predictor.latency.rates import Rates
 from predictor.training.dataset import Columns, Dataset, Flags, Rows
-from predictor.training.rates import INSTALL, USUAL_PULL, fit_rates
+from predictor.training.rates import INSTALL, fit_rates
 
 SEED = 20250
 LEAST_OWN = 20
@@ -36,7 +36,7 @@ class Settings:
     """How trees are grown, the same for all classes.
 
     ``share_power`` is how much a kernel counts by its share of a network: 0 all alike, 1 in
-    proportion; ``pull`` how firmly rates are held to usual ones.
+    proportion.
     """
 
     rounds: int = 120
@@ -45,8 +45,7 @@ class Settings:
     least_rows: int = 5
     columns: float = 0.4
     l2: float = 2.0
-    share_power: float = 0.1
-    pull: float = USUAL_PULL
+    share_power: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +124,7 @@ def pooled(rows: Rows) -> Pool:
 
 def grow(pool: Pool, settings: Settings, seed: int = SEED) -> Trained:
     """Rates and trees for each class of ``pool``."""
-    rates = fit_rates(pool.parts, pool.variant, np.exp(pool.log_seconds), pool.weight,
-                      settings.pull)  # fmt: skip
+    rates = fit_rates(pool.parts, pool.variant, np.exp(pool.log_seconds), pool.weight)
     label = pool.log_seconds - np.log(rates.seconds(pool.parts, pool.variant))
     weight = pool.weight * (pool.share + SHARE_FLOOR) ** settings.share_power
     boosters: dict[int, Any] = {}
