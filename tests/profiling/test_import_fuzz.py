@@ -146,7 +146,7 @@ def attempt(path, data, form="auto"):
 @pytest.mark.parametrize("name", [*JSONS, *TEXTS])
 def test_damaged_files(tmp_path, name, mutate):
     if mutate is keyed and name in TEXTS:
-        pytest.skip("no JSON")
+        return  # a text has no keys
     data = (FIXTURES / name).read_bytes()
     whole = read_file(FIXTURES / name)
     chance = random.Random(f"{name}:{mutate.__name__}")

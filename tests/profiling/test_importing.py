@@ -945,7 +945,7 @@ def test_the_command_says_what_it_found():
                "--precision", "fp16", "--model", SMALL).output  # fmt: skip
     assert "my-board: 1 network, 1 new" in out
     assert "8 of 12 layers are kernels of the model, 79.3 % of 0.329 ms" in out
-    assert re.search(r"/left/Conv \|\| /right/Conv +0\.03485 +10\.6 % +several branches", out)
+    assert re.search(r"/left/Conv \|\| /right/Conv", out)
     assert "predict-latency calibrate --measurements" in out
 
 
