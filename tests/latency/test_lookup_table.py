@@ -119,7 +119,9 @@ def test_the_quick_reader_reads_what_the_careful_one_does(end, last, more):
 
 
 def test_odd_but_sound_files_are_read_by_the_careful_reader():
-    quoted = LookupTable.from_csv(HEAD.strip() + ',note\na,1.0,4,0.05,"two\nlines, one cell"\nb,2,4,0\n')
+    quoted = LookupTable.from_csv(
+        HEAD.strip() + ',note\na,1.0,4,0.05,"two\nlines, one cell"\nb,2,4,0\n'
+    )
     assert quoted["a"].latency_ms == 1.0
     assert quoted["b"].latency_ms == 2.0
     assert len(LookupTable.from_csv(HEAD + "k" * 200 + ",1,1,0\n")) == 1
@@ -163,5 +165,7 @@ def test_a_million_rows(request):
 def test_repeats_of_one_run_share_its_drift():
     """A run's eight repeats agree better than two runs do, so they do not replace the model."""
     assert 1.2 < Entry(2.0, 8, 0.005).combined(1.0) < 1.5
-    assert Entry(2.0, 8, 0.0).combined(1.0) == pytest.approx(Entry(2.0, 8, 0.005).combined(1.0), rel=0.01)
+    assert Entry(2.0, 8, 0.0).combined(1.0) == pytest.approx(
+        Entry(2.0, 8, 0.005).combined(1.0), rel=0.01
+    )
     assert Entry(2.0, 160, 0.02).combined(1.0) > 1.85
