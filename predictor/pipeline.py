@@ -328,16 +328,10 @@ def _between_kernels(
 
     The networks were called from Python, so a call through it has nothing to add.
     """
-    import numpy as np
+    from predictor.latency.kernelwise import launched
 
-    from predictor.latency.kernelwise import launched, network_ms
-
-    coster, runtime = predictor.coster, predictor.target.runtime
-    host_us = (coster.bundle.host_us if coster.bundle else None) or 0.0
-    operators = launched(runtime, ready.graph, ready.kernels)
-    total = network_ms(np.array([device_ms]), np.array([operators]), max(1.0, coster.scale),
-                       host_us, overlaps=predictor.device.kind == "gpu")  # fmt: skip
-    return {"between_kernels": max(0.0, float(total[0]) - device_ms)}
+    operators = launched(predictor.target.runtime, ready.graph, ready.kernels)
+    return {"between_kernels": predictor.coster.beside_kernels_ms(device_ms, operators)}
 
 
 def _uncovered(costs: Costs, total: int) -> str:

@@ -16,7 +16,7 @@ from predictor.kernels.features import CLASSES, Features, Floats, featurize
 from predictor.latency.boosted import Forest
 from predictor.latency.bundle import Bundle, load_bundle, read_checked
 from predictor.latency.intervals import DATASHEET_LOG_ERROR, UNCOVERED_LOG_ERROR, interval
-from predictor.latency.kernelwise import Kernelwise
+from predictor.latency.kernelwise import Kernelwise, network_ms
 from predictor.latency.physical import (
     MEDIAN,
     Hardware,
@@ -174,6 +174,18 @@ class Coster:
     def scale(self) -> float:
         """What a whole network takes over the sum of its kernels."""
         return self.bundle.scale if self.bundle else 1.0
+
+    def beside_kernels_ms(self, kernels_ms: float, operators: float) -> float:
+        """What a network of a measured target takes beside its kernels, milliseconds.
+
+        Args:
+            kernels_ms: what they take, as they are costed.
+            operators: how many the host handles, see :func:`predictor.latency.kernelwise.launched`.
+        """
+        host_us = (self.bundle.host_us if self.bundle else None) or 0.0
+        total = network_ms(np.array([kernels_ms]), np.array([operators]), max(1.0, self.scale),
+                           host_us, overlaps=self.device.kind == "gpu")  # fmt: skip
+        return max(0.0, float(total[0]) - kernels_ms)
 
     def times(self, kernels: Sequence[Kernel], features: Features) -> Times:
         """Seconds a kernel and its parts, by the trees of the target or the physical model."""

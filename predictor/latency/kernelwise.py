@@ -23,7 +23,7 @@ from predictor.kernels.details import Details
 from predictor.kernels.features import CLASSES, Features, Floats
 from predictor.latency.boosted import DAMAGE, Forest
 from predictor.latency.physical import Hardware, Times, floor_s
-from predictor.latency.rates import Rates, parts, variants
+from predictor.latency.rates import PARTS, Rates, parts, variants
 
 COLUMNS = (
     "log_roofline", "log_compute_share", "log_intensity", "log_macs", "log_elementwise",
@@ -120,7 +120,8 @@ class Kernelwise:
     """A forest with a class a tree, and what its roofline stands on.
 
     ``spread`` is, by class, the 90 % quantile of ``|log(predicted / measured)|`` of kernels of
-    families that were left out (NaN: never measured).
+    families that were left out (NaN: never measured). ``pace`` is how much longer each part of the
+    roofline takes at another power mode.
     """
 
     forest: Forest
@@ -128,6 +129,7 @@ class Kernelwise:
     rates: Rates
     threads: int = 1
     spread: Floats = field(default_factory=lambda: np.full(len(CLASSES), np.nan))
+    pace: Floats = field(default_factory=lambda: np.ones(len(PARTS)))
     _known: dict[bytes, float] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -141,7 +143,7 @@ class Kernelwise:
             1.0, 1.0, 1.0, own.peak_flops / other.peak_flops, own.vector_flops / other.vector_flops,
             *[own.bandwidth / other.bandwidth] * 3,
         ])  # fmt: skip
-        return replace(self, rates=Rates(self.rates.keys, self.rates.table * ratio))
+        return replace(self, pace=self.pace * ratio)
 
     def times(self, features: Features, details: Details) -> Times:
         """Seconds a kernel, and how much of its roofline each bound makes; classes that were not
@@ -161,7 +163,8 @@ class Kernelwise:
             self._known.update(zip(new, found.tolist(), strict=True))
         factor = np.exp(np.array([self._known[key] for key in keys], dtype=float))
         variant = variants(features, details, self.threads)
-        return self.rates.times(parts(features, details, self.hardware), variant, factor)
+        own = parts(features, details, self.hardware) * self.pace
+        return self.rates.times(own, variant, factor)
 
     def log_factors(self, cls: npt.NDArray[np.int64], matrix: Floats) -> Floats:
         """log(seconds / base) for rows of :func:`columns`, each by the trees of its class."""

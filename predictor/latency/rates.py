@@ -24,6 +24,9 @@ LAUNCH_S = 1e-6
 USUAL = (5.0, 1.0, 1.0, 1.2, 1.0, 0.7, 0.7, 1.0)
 """Microseconds a launch and a call, and what other parts count by, where nothing says better."""
 LEAST_S = 1e-9
+ROW_START = 4.0
+"""Elements that beginning a row of an unfolded convolution costs as much as copying: it is copied
+row by row, and short rows take longer."""
 COLD_BYTES = 1e4
 """Bytes before a kernel from which it starts colder, by so much for each power of ten."""
 CODES = 10_000
@@ -52,7 +55,8 @@ def parts(features: Features, details: Details, hardware: Hardware) -> Floats:
     calls = np.where(inside | (f.macs == 0), 0.0, f.groups)
     activations = np.maximum(f.read_bytes - f.weight_bytes, 0.0)
     unfolded = np.isin(details.path, (UNFOLDED, DILATED))
-    activations = activations + np.where(unfolded, 8 * f.m * f.k * f.groups, 0.0)
+    copied = 8 * f.m * f.k * f.groups * (0.5 + ROW_START / np.maximum(details.width, 1.0))
+    activations = activations + np.where(unfolded, copied, 0.0)
     return np.column_stack([
         LAUNCH_S * f.steps, LAUNCH_S * np.log10(1 + details.before / COLD_BYTES),
         LAUNCH_S * calls, 2 * f.macs / hardware.peak_flops,

@@ -19,7 +19,7 @@ from predictor.kernels.features import CLASSES, Features, Floats, featurize
 from predictor.kernels.fusion import fuse
 from predictor.kernels.lowering import lower
 from predictor.latency.mixture import Fitted, Mixture, Spreads
-from predictor.latency.physical import kernel_times, to_parameters
+from predictor.latency.physical import to_parameters
 from predictor.latency.tiles import shapes_of
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Source:
         bundle = self.coster.bundle or Bundle(self.target.name, self.rules, {}, {}, (), "datasheet")
         parameters = to_parameters(self.coster.theta)
         renamed: dict[str, Any] = {"parameters": parameters, "card": {}, "table": None}
-        for key in ("learned", "totals"):
+        for key in ("learned", "totals", "kernelwise"):
             name = getattr(bundle, key)
             if name is not None:
                 renamed[key] = f"{stem}.{name}"
@@ -107,7 +107,7 @@ class Source:
     def terms(self, kernels: Sequence[Kernel], features: Features) -> tuple[float, Floats]:
         """Milliseconds of a network, and of its :data:`PARTS`."""
         coster = self.coster
-        times = kernel_times(features, coster.hardware, coster.theta)
+        times = coster.times(kernels, features)
         ms = times.total * 1e3
         if coster.forest is not None:
             board = coster.forest.board(self.device.power_limit_w, self.device.generation)
@@ -117,6 +117,8 @@ class Source:
         if coster.totals is not None:
             ms = ms * (1e3 * coster.whole(features, times).total_s / ms.sum())
         call = 1e-3 * coster.bundle.parameters.get("call_us", 0.0) if coster.bundle else 0.0
+        if coster.kernelwise is not None:
+            call = coster.beside_kernels_ms(float(ms.sum()), float(features.launches.sum()))
         bounds = [1e3 * part.sum() for part in (times.compute, times.memory, times.launch)]
         by_class = np.bincount(features.cls, ms, minlength=len(CLASSES))
         operators = OPERATOR_MS * features.launches.sum()
