@@ -35,7 +35,7 @@ COLUMNS = (
     "log_height", "log_width", "width_remainder_8", "taps_high", "taps_wide", "padded", "dilation",
     "path", "function", "in_place", "operands", "log_smallest", "log_run", "run_remainder_8",
     "log_row", "log_rows", "log_packed_b_l2", "log_unfolded_l2", "log_copy_run",
-    "log_weights_before",
+    "log_weights_before", "log_before",
 )  # fmt: skip
 """What the trees see of a kernel: sizes, shape of the work, routine, place in the caches."""
 
@@ -43,11 +43,13 @@ CHAINS = 4.0
 """Exponent of the smooth maximum of host chain and device chain."""
 TILE = 64
 """Side of the output tiles that are counted as waves over the units."""
+VERSION = 1
+"""Raised when parts, variants or columns change their meaning: trees stand on what they meant."""
 KEPT = 200_000
 """Kernels whose predictions are kept: a search asks for the same ones again and again."""
 _HARDWARE = tuple(Hardware.__slots__)
-_OWN = {"hardware": float, "rate_keys": np.int64, "rate_table": float, "threads": int,
-        "spread": float}  # fmt: skip
+_OWN = {"version": int, "hardware": float, "rate_keys": np.int64, "rate_table": float,
+        "threads": int, "spread": float}  # fmt: skip
 
 
 def columns(features: Features, details: Details, hardware: Hardware, threads: int = 1) -> Floats:
@@ -89,7 +91,7 @@ def columns(features: Features, details: Details, hardware: Hardware, threads: i
         "log_packed_b_l2": _log(4 * f.n * f.k / hardware.l2_bytes),
         "log_unfolded_l2": _log(4 * f.m * f.k / hardware.l2_bytes),
         "log_copy_run": _log(d.copy_run, 0.1),
-        "log_weights_before": _log(d.weights_before, 1e4),
+        "log_weights_before": _log(d.weights_before, 1e4), "log_before": _log(d.before, 1e4),
     }  # fmt: skip
     return np.column_stack([found[name] for name in COLUMNS])
 
@@ -181,6 +183,7 @@ class Kernelwise:
         buffer = io.BytesIO()
         with np.load(io.BytesIO(self.forest.to_bytes()), allow_pickle=False) as arrays:
             stored = {name: arrays[name] for name in arrays.files}
+        stored["version"] = np.array([VERSION])
         stored["rate_keys"], stored["rate_table"] = self.rates.keys, self.rates.table
         stored["hardware"] = np.array([getattr(self.hardware, name) for name in _HARDWARE])
         stored["threads"] = np.array([self.threads])
@@ -204,6 +207,11 @@ class Kernelwise:
                 }
         except DAMAGE as error:
             raise ArtifactError(f"{place}: {error}. The file is damaged; reinstall") from None
+        if own["version"].tolist() != [VERSION]:
+            raise ArtifactError(
+                f"{place}: version {own['version'].tolist()}, this version reads [{VERSION}]; "
+                "reinstall, or train anew: predict-latency train"
+            )
         hardware, threads, spread = own["hardware"], own["threads"], own["spread"]
         rates = Rates(own["rate_keys"], own["rate_table"])
         ok = (

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from predictor.errors import MeasurementError
 from predictor.kernels.details import Details, details_of
-from predictor.kernels.features import CLASS_INDEX, Features, Floats, Ints, featurize
+from predictor.kernels.features import Features, Floats, Ints, featurize
 from predictor.latency.kernelwise import columns, launched
 from predictor.latency.physical import Hardware, floor_s
 from predictor.latency.rates import parts, variants
@@ -30,14 +30,10 @@ Flags = npt.NDArray[np.bool_]
 
 PLACES = ("place", "flushed", "hot")
 """Where a kernel was timed: inside its network; alone with cold caches; alone, again and again."""
-PLACE_WEIGHTS = {"place": 1.0, "flushed": 0.3, "hot": 0.1}
-"""What a row counts by where it was taken. Fixed beforehand: hot loops understate what memory
-limits by a factor of two, so only those that compute limits count at all."""
-MEMORY_BOUND = frozenset(
-    CLASS_INDEX[name]
-    for name in ("norm", "pool", "elementwise", "softmax", "reduce", "copy", "gather", "resize",
-                 "other")
-)  # fmt: skip
+PLACE_WEIGHTS = {"place": 1.0, "flushed": 0.3, "hot": 0.3}
+"""What a row counts by where it was taken. Alone, a kernel has other surroundings than in networks:
+hot loops understate what memory limits by a factor of two. But surroundings are columns, so these
+are points that kernels in networks lie between."""
 USUAL_SPREAD = 0.03
 """Relative error that no number of repeats removes: caches and neighbours differ by run."""
 FLUSHED_BYTES = 1.6e7
@@ -290,7 +286,7 @@ def _rows(
     owner = np.array([network.get(k.network, -1) for k in timed], dtype=np.int64)
     seconds *= np.where(owner >= 0, _from_first_turn(networks)[owner], 1.0)
     rows = Rows(
-        kernels, seconds, _weights(timed, place, kernels.cls),
+        kernels, seconds, _weights(timed, place),
         _shares(owner, seconds, place, len(networks)), np.array(signatures, dtype=np.int64),
         np.array([number.get(k.family, -1) for k in timed], dtype=np.int64), owner, place,
     )  # fmt: skip
@@ -333,11 +329,9 @@ def _from_first_turn(networks: Networks) -> Floats:
     return np.where(np.isfinite(factor), factor, 1.0)
 
 
-def _weights(timed: Sequence[KernelTiming], place: Ints, cls: Ints) -> Floats:
+def _weights(timed: Sequence[KernelTiming], place: Ints) -> Floats:
     """By place, and less where few repeats disagree: the variance of a row's mean says how much."""
     base = np.array([PLACE_WEIGHTS[name] for name in PLACES])[place]
-    hot = place == PLACES.index("hot")
-    base = np.where(hot & np.isin(cls, list(MEMORY_BOUND)), 0.0, base)
     drawn = np.array([k.space == PERTURBED for k in timed], dtype=bool)
     base = np.where(drawn, PERTURBED_WEIGHT * base, base)
     repeats = np.array([max(1, k.repeats) for k in timed], dtype=float)

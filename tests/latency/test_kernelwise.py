@@ -118,7 +118,7 @@ def altered(**changes):
 
 
 @pytest.mark.parametrize("changes", [
-    {"hardware": None}, {"hardware": np.ones(5)}, {"hardware": np.full(6, np.nan)},
+    {"version": np.array([0])}, {"version": None}, {"hardware": None}, {"hardware": np.ones(5)}, {"hardware": np.full(6, np.nan)},
     {"hardware": np.full(6, -1.0)}, {"threads": np.array([0])}, {"threads": np.array([1.5])},
     {"spread": np.zeros(17)}, {"spread": np.ones(3)}, {"rate_keys": np.array([5, 5])},
     {"rate_keys": np.array([9, 2])}, {"rate_keys": np.array([1, 2, 3])},

@@ -63,23 +63,19 @@ def test_kernels_of_the_first_turn_are_brought_to_the_label(measured, data):
     np.testing.assert_allclose(data.rows.seconds[~place], raw[~place])
 
 
-def test_weights_by_place_class_and_agreement(measured):
+def test_weights_by_place_and_agreement(measured):
     kernels = {k.where: k for k in measured.kernels}
     base = kernels["place"]
-    product = next(k for k in measured.kernels if k.where == "hot" and k.kernel.macs)
-    moves = next(k for k in measured.kernels if k.where == "hot" and not k.kernel.macs)
     extra = (
         replace(base, spread=0.0), replace(base, spread=0.5), replace(base, spread=0.5, repeats=800),
-        replace(kernels["flushed"], spread=0.0), replace(product, spread=0.0),
-        replace(moves, spread=0.0),
+        replace(kernels["flushed"], spread=0.0), replace(kernels["hot"], spread=0.0),
+        replace(base, space="perturbed", spread=0.0),
     )  # fmt: skip
     data = dataset_of(replace(measured, kernels=(*measured.kernels, *extra)))
-    sure, unsure, many, flushed, hot_product, hot_mover = data.rows.weight[-6:]
+    sure, unsure, many, flushed, hot, perturbed = data.rows.weight[-6:]
     assert sure == 1.0
     assert unsure < many < sure
-    assert flushed == pytest.approx(0.3)
-    assert hot_product == pytest.approx(0.1)
-    assert hot_mover == 0.0  # hot loops understate what memory limits
+    assert flushed == hot == perturbed == pytest.approx(0.3)
 
 
 def test_surroundings_are_those_of_the_network(data):
