@@ -171,3 +171,35 @@ def test_kernels_of_a_class_have_intervals_from_left_out_families(found):
         assert np.mean(mine <= spread[kind]) == pytest.approx(0.9, abs=0.05)
     assert np.isfinite(spread).any()
     assert not np.isfinite(spread).all()
+
+
+def test_a_measured_target_is_a_source_for_calibrations(device, home, tmp_path):
+    """What a calibration takes of it is what it predicts without its table."""
+    from predictor.kernels.features import featurize
+    from predictor.latency.costing import Coster
+    from predictor.latency.transfer import Source as Known
+
+    predictor = Predictor("nonesuch", runtime="eager")
+    predictor.coster.table = None
+    source = Known.of(device, device.target("eager"))
+    graph = graph_of("inverted", 1)
+    kernels = prepare(graph, "fp32", "eager-cpu").kernels
+    total, parts = source.terms(kernels, featurize(kernels))
+    assert total == pytest.approx(predictor.estimate(graph).latency_ms, rel=0.01)
+    assert parts.sum() > 0
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    name = source.copy_into(folder, "one")
+    target = replace(device.target("eager"), bundle=name)
+    copied = Coster(replace(device, folder=str(folder)), target)
+    assert copied.table is None
+    said = copied.times(kernels, featurize(kernels)).total
+    np.testing.assert_array_equal(said, source.coster.times(kernels, featurize(kernels)).total)
+
+
+def test_a_sibling_does_not_take_what_was_learned_of_one_device(device):
+    from predictor.hardware import Sibling
+    from predictor.latency.siblings import sibling_bundle
+
+    other = replace(device, name="other", sibling=Sibling("nonesuch"))
+    assert sibling_bundle(other, other.target("eager")) is None
