@@ -24,7 +24,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "torchvision": ("torch", "torchvision"),
     "timm": ("torch", "timm"),
     "transformers": ("torch", "transformers"),
-    "train": ("lightgbm", "scikit-learn", "scipy"),
+    "train": ("lightgbm", "optuna", "scikit-learn", "scipy"),
 }
 """Optional dependencies and the distributions that each needs; a test holds it to pyproject."""
 

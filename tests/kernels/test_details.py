@@ -117,7 +117,9 @@ def test_what_went_through_the_caches_before():
     moved = np.array([k.read_bytes + k.write_bytes for k in kernels])
     for i in range(len(kernels)):
         assert found.before[i] == moved[max(0, i - WINDOW) : i].sum()
-        assert found.weights_before[i] == sum(k.weight_bytes for k in kernels[max(0, i - WINDOW) : i])
+        assert found.weights_before[i] == sum(
+            k.weight_bytes for k in kernels[max(0, i - WINDOW) : i]
+        )
     assert details_of(kernels[5:6]).before[0] == 0
 
 

@@ -940,7 +940,8 @@ def call(*args):
     return result
 
 
-def test_the_command_says_what_it_found():
+def test_the_command_says_what_it_found(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     out = call(fixture("trtexec-times.json"), fixture("trtexec-profile.json"), "--name", "My Board",
                "--precision", "fp16", "--model", SMALL).output  # fmt: skip
     assert "my-board: 1 network, 1 new" in out
