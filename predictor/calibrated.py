@@ -88,8 +88,9 @@ def _write_files(calibration: Calibration, device: Device, target: Target, folde
     (folder / "device.yaml").write_text(device_yaml(device), encoding="utf-8")
 
 
-def device_yaml(device: Device) -> str:
-    """The device as a file, every value in the form that YAML shares with JSON."""
+def device_yaml(device: Device, command: str = "calibrate") -> str:
+    """The device as a file, every value in the form that YAML shares with JSON; it says which
+    ``command`` wrote it."""
     import json
 
     data = device.to_dict()
@@ -97,7 +98,8 @@ def device_yaml(device: Device) -> str:
         data.pop(key, None)
     for target in data["targets"]:
         target.pop("name")
-    lines = ["# Written by 'predict-latency calibrate'. The keys are explained in docs/devices.md."]
+    lines = [f"# Written by 'predict-latency {command}'. "
+             "The keys are explained in docs/devices.md."]  # fmt: skip
     for key, value in data.items():
         if value is None or value in ("", [], {}):
             continue

@@ -107,7 +107,7 @@ def networks_text(measured: Measurements) -> str:
             f"{100 * first.half_width:.2f}", f"{first.raw_ms:.5g}", f"{first.single_ms:.5g}",
             f"{first.first_run_ms:.5g}", f"{first.throughput_fps:.5g}",
         ]))  # fmt: skip
-    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+    return "".join(lines)
 
 
 def shortened(source: Path, seconds: float, trials: int) -> dict[str, dict[str, float]]:

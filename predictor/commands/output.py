@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from predictor.errors import ConfigError
+from predictor.files import write_whole
 from predictor.report.layout import Style
 
 PATIENCE_S = 2.0
@@ -83,15 +84,10 @@ def write_file(path: Path, text: str) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")
-        part.replace(path)
+        write_whole(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -81,12 +81,10 @@ def measured_folders(name: str, runtime: str | None, precision: str | None) -> l
     Raises:
         MeasurementError: none was.
     """
-    from predictor.device import user_profiles
-    from predictor.profiling.imported import device_name
+    from predictor.profiling.imported import device_folder
     from predictor.profiling.session import PLAN, RESULTS
 
-    home = user_profiles().parent / "measurements" / device_name(name)
-    found = [path for path in sorted(home.glob("*"))
+    found = [path for path in sorted(device_folder(name).glob("*"))
              if (path / PLAN).is_file() and (path / RESULTS).is_file()]  # fmt: skip
     kept = [path for path in found
             if runtime in (None, path.name.partition("-")[0])

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from predictor.errors import ArtifactError
+from predictor.files import write_whole
 from predictor.hardware import Device, Target
 
 FORMAT = 1
@@ -101,11 +101,11 @@ def write_bundle(folder: Path, name: str, bundle: Bundle) -> Path:
 
 def write_checked(folder: Path, name: str, data: bytes) -> None:
     """Write a file and put its length and hash into the folder's manifest."""
-    _replace(folder / name, data)
+    write_whole(folder / name, data)
     manifest = _manifest(folder) if (folder / MANIFEST).is_file() else {}
     manifest[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
-    _replace(folder / MANIFEST, text.encode())
+    write_whole(folder / MANIFEST, text.encode())
 
 
 def read_checked(folder: Path, name: str) -> bytes:
@@ -240,18 +240,6 @@ def _positive(value: Any) -> bool:
     """A number that logarithms and sums of it can stand: no truth value, 1e-9 to 1e9."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and 1e-9 <= value <= 1e9
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _short(path: Path) -> str:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from predictor.device import user_profiles
 from predictor.errors import ConfigError
+from predictor.files import write_whole
 from predictor.graph import PRECISIONS
 from predictor.hardware import spelled
 from predictor.latency.table import COLUMNS
@@ -44,8 +44,12 @@ def measurements_folder(name: str, runtime: str, precision: str) -> Path:
     """
     known_word("runtime", runtime, RUNTIMES)
     known_word("precision", precision, PRECISIONS)
-    target = f"{runtime}-{precision}"
-    return user_profiles().parent / "measurements" / device_name(name) / target
+    return device_folder(name) / f"{runtime}-{precision}"
+
+
+def device_folder(name: str) -> Path:
+    """Where the measurements of all targets of a device lie; it need not exist. Raises as above."""
+    return user_profiles().parent / "measurements" / device_name(name)
 
 
 def device_name(name: str) -> str:
@@ -161,16 +165,8 @@ def _same_network(path: Path, old: Rows, again: Rows) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     """Whole or not at all, and on the disk before this returns."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(part, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
+        write_whole(path, data)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}. It is as it was; "
                           "make room, and import again") from error  # fmt: skip
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)

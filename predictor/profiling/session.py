@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from predictor.errors import ConfigError, MeasurementError
+from predictor.files import write_whole
 from predictor.profiling import journal
 from predictor.profiling.hosts.base import Crashed, Host
 from predictor.profiling.planfile import read_plan, sha256_of
@@ -98,9 +99,7 @@ def adopt(plan: Path, folder: Path) -> Path:
         return kept
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f".{PLAN}.part"
-        part.write_bytes(data)
-        part.replace(kept)
+        write_whole(kept, data)
     except OSError as error:
         raise ConfigError(f"{kept}: cannot be written: {error.strerror or error}") from error
     return kept
@@ -217,9 +216,7 @@ def _key(folder: Path) -> str:
     path = folder / KEY
     try:
         if not path.exists():
-            part = folder / f".{KEY}.part"
-            part.write_text(secrets.token_hex(6), encoding="ascii")
-            part.replace(path)
+            write_whole(path, secrets.token_hex(6).encode())
         key = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise MeasurementError(f"{path}: {error}") from error

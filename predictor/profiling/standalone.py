@@ -7,13 +7,12 @@ give the same bytes, on any machine.
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import zipfile
 from pathlib import Path
 
 from predictor.errors import ConfigError
+from predictor.files import write_whole
 
 SHEBANG = b"#!/usr/bin/env python3\n"
 MODULES = ("journal", "protocol", "watch", "leash", "agent")
@@ -54,14 +53,8 @@ def build(path: Path) -> Path:
     Raises:
         ConfigError: it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(content())
-        part.chmod(0o755)
-        part.replace(path)
+        write_whole(path, content(), mode=0o755)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
     return path

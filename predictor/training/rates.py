@@ -24,29 +24,26 @@ TRUSTED, STEPS = 0.3, 8
 """Log error from which a kernel counts less, and how often that is worked out anew."""
 
 
-def fit_rates(
-    parts_s: Floats, variant: Ints, seconds: Floats, weight: Floats, pull: float = USUAL_PULL
-) -> Rates:
+def fit_rates(parts_s: Floats, variant: Ints, seconds: Floats, weight: Floats) -> Rates:
     """Rates of every class and variant among the kernels.
 
     Args:
         parts_s: seconds (kernels x parts of the roofline).
         variant: their variants' numbers.
         seconds, weight: what they took, and what each counts.
-        pull: how firmly rates are pulled to the usual ones.
     """
     found: dict[int, Floats] = {}
     usual = np.array(USUAL)
     for cls in np.unique(variant // CODES):
         mine = variant // CODES == cls
-        general = _fitted(parts_s[mine], seconds[mine], weight[mine], usual, pull)
+        general = _fitted(parts_s[mine], seconds[mine], weight[mine], usual, USUAL_PULL)
         found[int(cls) * CODES + GENERAL] = general
         for key in np.unique(variant[mine]):
             own = variant == key
             if LEAST_OF_VARIANT <= own.sum() < mine.sum():
                 prior = np.maximum(general, LEAST_SHARE * usual)
                 found[int(key)] = _fitted(
-                    parts_s[own], seconds[own], weight[own], prior, VARIANT_PULL * pull
+                    parts_s[own], seconds[own], weight[own], prior, VARIANT_PULL * USUAL_PULL
                 )
     keys = sorted(found)
     return Rates(np.array(keys, dtype=np.int64), np.array([found[key] for key in keys]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from predictor.calibrated import device_yaml
 from predictor.errors import ConfigError, UnknownDevice
+from predictor.files import write_whole
 from predictor.hardware import Device, Host, Target
 from predictor.kernels.features import CLASSES, Floats, class_of
 from predictor.latency.bundle import Bundle, write_bundle, write_checked
@@ -76,9 +77,7 @@ def write_target(
             folder, f"{stem}-table.csv", table_text(measured, data, trained.probe_us).encode()
         )
         write_bundle(folder, f"{stem}.json", bundle)
-        part = folder / f".device.yaml.{os.getpid()}.part"
-        part.write_text(device_text(device), encoding="utf-8")
-        part.replace(folder / "device.yaml")
+        write_whole(folder / "device.yaml", device_yaml(device, "train").encode())
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written: {error.strerror or error}") from error
     from predictor.device import load_device
@@ -200,10 +199,3 @@ def device_of(measured: Measurements, data: Dataset, target: Target, folder: Pat
     bandwidth_gbs = max(known.bandwidth_gbs, hardware.bandwidth / 1e9)
     return replace(known, targets=(*others, replace(target, default=default)), peak_tflops=most,
                    bandwidth_gbs=bandwidth_gbs)  # fmt: skip
-
-
-def device_text(device: Device) -> str:
-    """``device.yaml`` of a measured device."""
-    from predictor.calibrated import device_yaml
-
-    return device_yaml(device).replace("predict-latency calibrate", "predict-latency train", 1)
