@@ -6,8 +6,6 @@ devices, or asked for again, is lowered, fused and featurized once.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,11 +15,9 @@ from predictor.kernels.blocked import in_blocks
 from predictor.kernels.features import Features, featurize
 from predictor.kernels.fusion import cast_graph, fuse
 from predictor.kernels.layout import lay_out
+from predictor.kernels.memo import Memory
 from predictor.kernels.onnx_graph import optimised
 from predictor.kernels.rules import FusionRules, load_rules
-
-KEPT = 16
-"""Prepared graphs that are kept, the latest used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +36,7 @@ class Prepared:
     memory_access_bytes: int
 
 
-_kept: OrderedDict[tuple[int, str, str, str], Prepared] = OrderedDict()
-_lock = threading.Lock()
+_MEMORY: Memory[Prepared] = Memory()
 
 
 def prepare(
@@ -53,18 +48,8 @@ def prepare(
     """
     if not isinstance(rules, str):
         return _made(graph, precision, rules, layout)
-    key = (id(graph), precision, rules, layout)
-    with _lock:
-        found = _kept.get(key)
-        if found is not None:  # the entry holds its graph, so the number is still its own
-            _kept.move_to_end(key)
-            return found
-    made = _made(graph, precision, load_rules(rules), layout)
-    with _lock:
-        _kept[key] = made
-        while len(_kept) > KEPT:
-            _kept.popitem(last=False)
-    return made
+    return _MEMORY.get(graph, (precision, rules, layout),
+                       lambda: _made(graph, precision, load_rules(rules), layout))  # fmt: skip
 
 
 def _made(graph: Graph, precision: str, rules: FusionRules, layout: str) -> Prepared:

@@ -29,25 +29,17 @@ def build(name: str) -> tuple[nn.Module, Any]:
     Raises:
         ModelError: no such model, or it takes something else than one image.
     """
-    from predictor.frontends.families import is_family
     from predictor.frontends.zoo import build_named
 
     model, side, batch = split_name(name)
-    made = build_named(model, args=_args(model, side), on_meta=False)
+    made = build_named(model, on_meta=False)
     shape = made.inputs
     if not (isinstance(shape, tuple) and len(shape) == 4):
         if side is not None or batch is not None or shape is None:
             raise ModelError(f"{name}: only networks that take one image can be resized in a plan")
         return made.module, shape
     pixels = side or shape[2]
-    if is_family(model) and side is None:
-        pixels = shape[2]
     return made.module, (batch or 1, shape[1], pixels, pixels)
-
-
-def _args(model: str, side: int | None) -> Mapping[str, Any]:
-    """Networks with position tables are built for a size; the others take any."""
-    return {}
 
 
 def built(

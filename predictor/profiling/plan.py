@@ -8,6 +8,7 @@ that training reads; docs/profiling.md describes it.
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import re
@@ -18,11 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from predictor.errors import ConfigError, MeasurementError, ModelError
-from predictor.profiling.planfile import sha256_of
-from predictor.profiling.programs import Program, program_of, reference_program, singles
-from predictor.profiling.sampling import medley_module, medleys, random_key
+from predictor.files import write_whole
+from predictor.profiling.agent import FORMAT
+from predictor.profiling.planfile import BODY, sha256_of
+from predictor.profiling.programs import (
+    Program,
+    medley_programs,
+    program_of,
+    reference_program,
+    singles,
+)
+from predictor.profiling.sampling import medleys, random_key
 
-FORMAT = 1
 SPACES = ("ofa", "fbnet", "nasbench201")
 MEDLEYS, KERNELS, SUBNETS = 48, 1200, 14
 """Of a full plan: medleys, isolated kernels, random networks of each search space."""
@@ -66,15 +74,27 @@ class Draft:
                                  + [reference.weights_bytes]),
             "tasks": self.tasks,
         }  # fmt: skip
-        part = path.with_name(f".{path.name}.part")
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
-            _put(archive, "plan.json", json.dumps(body, indent=1).encode())
-            _put(archive, str(body["reference"]), reference.data)
-            for stem, program in sorted(self.programs.items()):
-                _put(archive, f"programs/{stem}{program.suffix}", program.data)
-                graph = json.dumps(program.graph.to_dict(), separators=(",", ":"))
-                _put(archive, f"graphs/{stem}.json", graph.encode())
-        part.replace(path)
+        members = {str(body["reference"]): reference.data}
+        for _, program in sorted(self.programs.items()):
+            members.update(_members(program))
+        _write(path, body, members)
+
+
+def _members(program: Program) -> dict[str, bytes]:
+    """The files of a program in a plan."""
+    graph = json.dumps(program.graph.to_dict(), separators=(",", ":"))
+    return {f"programs/{program.stem}{program.suffix}": program.data,
+            f"graphs/{program.stem}.json": graph.encode()}  # fmt: skip
+
+
+def _write(path: Path, body: Mapping[str, Any], members: Mapping[str, bytes]) -> None:
+    """Write a plan file in one step."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        _put(archive, BODY, json.dumps(body, indent=1).encode())
+        for name, data in members.items():
+            _put(archive, name, data)
+    write_whole(path, buffer.getvalue())
 
 
 def _put(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
@@ -112,14 +132,8 @@ def make_plan(
             say(f"left out: {label}: {error}")
     if not whole:
         raise ConfigError("a plan needs at least one network")
-    mixed = []
     layers = medleys([program.graph for program in whole], medley_count, chance)
-    for index, medley in enumerate(layers):
-        try:
-            mixed.append(program_of(runtime, f"medley-{index}", "medley", "perturbed",
-                                    made=medley_module(medley)))  # fmt: skip
-        except (ModelError, MeasurementError) as error:
-            say(f"left out: medley-{index}: {error}")
+    mixed = medley_programs(runtime, layers, "medley", say)
     _order(draft, whole, mixed)
     for program in singles(runtime, whole, kernels, chance):
         draft.add(program, "kernel", detail=False)
@@ -139,24 +153,17 @@ def extend(path: Path, programs: Sequence[Program]) -> int:
     """
     with zipfile.ZipFile(path) as archive:
         held = {name: archive.read(name) for name in archive.namelist()}
-    body = json.loads(held.pop("plan.json"))
+    body = json.loads(held.pop(BODY))
     draft = Draft(body["name"], body["runtime"], body["precision"], body["threads"],
                   body["device"], tasks=body["tasks"])  # fmt: skip
     known = {task["id"] for task in draft.tasks}
     fresh = [program for program in programs if f"{program.stem}.1" not in known]
     for program in fresh:
         draft.add(program, "network")
-        held[f"programs/{program.stem}{program.suffix}"] = program.data
-        graph = json.dumps(program.graph.to_dict(), separators=(",", ":"))
-        held[f"graphs/{program.stem}.json"] = graph.encode()
+        held.update(_members(program))
     body["grown_from"] = [*body.get("grown_from", ()), sha256_of(path)]
     body["weights_bytes"] = max([body["weights_bytes"], *(p.weights_bytes for p in fresh)])
-    part = path.with_name(f".{path.name}.part")
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
-        _put(archive, "plan.json", json.dumps(body, indent=1).encode())
-        for name, data in held.items():
-            _put(archive, name, data)
-    part.replace(path)
+    _write(path, body, held)
     return len(fresh)
 
 

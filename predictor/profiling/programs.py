@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from predictor.errors import MeasurementError
+from predictor.errors import MeasurementError, ModelError
 from predictor.graph import Graph, Op
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ class Program:
     suffix: str
     graph: Graph
     weights_bytes: int = 0
+    tape: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    """The tape with what its calls make, which isolated kernels are cut from; programs leave that
+    out."""
 
     @property
     def stem(self) -> str:
@@ -60,7 +63,7 @@ def program_of(
         if made is None:
             body["model"] = {"name": label}
         data = json.dumps(body, separators=(",", ":")).encode()
-        return Program(label, family, space, data, ".json", graph)
+        return Program(label, family, space, data, ".json", graph, tape=tape)
     if runtime not in ONNX:
         raise MeasurementError(f"no network can be written for '{runtime}'; use {_known()}")
     from predictor.frontends.onnx_export import export_onnx
@@ -111,6 +114,23 @@ def _reference() -> tuple[nn.Module, Any]:
     return layers.eval(), (1, 3, 112, 112)
 
 
+def medley_programs(
+    runtime: str, layers: Sequence[list[dict[str, Any]]], stem: str, say: Callable[[str], None]
+) -> list[Program]:  # fmt: skip
+    """Medleys as programs, called ``stem-0`` and on; ``say`` is told of those left out, and why."""
+    from predictor.profiling.sampling import medley_module
+
+    made = []
+    for index, medley in enumerate(layers):
+        label = f"{stem}-{index}"
+        try:
+            made.append(program_of(runtime, label, "medley", "perturbed",
+                                   made=medley_module(medley)))  # fmt: skip
+        except (ModelError, MeasurementError) as error:
+            say(f"left out: {label}: {error}")
+    return made
+
+
 def singles(
     runtime: str, programs: Sequence[Program], count: int, chance: random.Random
 ) -> list[Program]:
@@ -144,16 +164,16 @@ def _single(runtime: str, program: Program, index: int) -> Program | None:
     op = program.graph.ops[index]
     graph = Graph(op.kind, (op,), program.graph.weights, op.input_ids, tuple("x" * len(op.inputs)),
                   op.inputs[: len(op.input_ids)], op.output_ids, "torch")  # fmt: skip
-    if runtime in TAPED:
+    if program.tape is not None:
         from predictor.frontends.torch_tape import single
 
-        taped = _tape_of(program)
-        calls = [i for i, entry in enumerate(taped["calls"]) if entry[0] == index]
-        alone = single(taped, calls[0]) if len(calls) == 1 else None
+        calls = [i for i, entry in enumerate(program.tape["calls"]) if entry[0] == index]
+        alone = single(program.tape, calls[0]) if len(calls) == 1 else None
         if alone is None:
             return None
         data = json.dumps(alone, separators=(",", ":")).encode()
-        return replace(program, label=op.kind, space="isolated", data=data, graph=graph)
+        return replace(program, label=op.kind, space="isolated", data=data, graph=graph,
+                       tape=None)  # fmt: skip
     from predictor.profiling.sampling import described, medley_module
 
     layer = described(op)
@@ -164,17 +184,3 @@ def _single(runtime: str, program: Program, index: int) -> Program | None:
                           made=medley_module([{**layer, "act": "none"}]))  # fmt: skip
     except MeasurementError:
         return None
-
-
-_TAPES: dict[str, dict[str, Any]] = {}
-
-
-def _tape_of(program: Program) -> dict[str, Any]:
-    """The tape with what calls make: traced once more, as programs leave that out."""
-    if program.stem not in _TAPES:
-        from predictor.frontends.torch_module import trace_taped
-        from predictor.profiling.modules import build
-
-        module, inputs = build(program.label)
-        _TAPES[program.stem] = trace_taped(module, inputs, name=program.label)[1]
-    return _TAPES[program.stem]

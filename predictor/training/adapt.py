@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from predictor.errors import MeasurementError, ModelError
 from predictor.kernels.features import CLASSES
 from predictor.profiling.plan import extend
 from predictor.profiling.planfile import read_plan
-from predictor.profiling.programs import program_of
+from predictor.profiling.programs import medley_programs
 from predictor.profiling.records import Measurements, read_measurements
-from predictor.profiling.sampling import medley_module, medleys
+from predictor.profiling.sampling import medleys
 from predictor.profiling.session import PLAN, RESULTS
 from predictor.training.dataset import dataset_of
 from predictor.training.evaluate import Evaluation, evaluate
@@ -72,12 +71,5 @@ def _programs(measured: Measurements, folder: Path, count: int, layers: list[str
     # Another seed each time the plan grows, or the same medleys would come again.
     grown = len(read_plan(folder / PLAN).get("grown_from", ()))
     chance = random.Random(f"{measured.name}:{measured.runtime}:{grown}")
-    made = []
-    for index, medley in enumerate(medleys(graphs, count, chance, layers)):
-        label = f"medley-{grown + 1}-{index}"
-        try:
-            made.append(program_of(measured.runtime, label, "medley", "perturbed",
-                                   made=medley_module(medley)))  # fmt: skip
-        except (ModelError, MeasurementError):
-            continue  # a layer that this runtime's form cannot hold
-    return made
+    return medley_programs(measured.runtime, medleys(graphs, count, chance, layers),
+                           f"medley-{grown + 1}", lambda text: None)  # fmt: skip
