@@ -102,16 +102,14 @@ class Plan(object):
 class Run(object):
     """One run of the agent: a runtime, a bench, a journal."""
 
-    def __init__(self, plan, book, options, parent):
-        # type: (Plan, Any, Any, int) -> None
+    def __init__(self, plan, book, options, parent, folder):
+        # type: (Plan, Any, Any, int, str) -> None
         self.plan, self.book, self.options = plan, book, options
         self.parent = parent
         self.started = time.monotonic()
-        self.folder = tempfile.mkdtemp(prefix="latency-profile-")
-        settings = dict(plan.body, folder=self.folder)
+        settings = dict(plan.body, folder=folder)
         self.watch = watch.Watch(list(plan.body.get("watch", [])))
         self.runtime = runtimes.find(plan.body["runtime"])(settings)  # type: runtimes.Runtime
-        self.outside = False
         reference = self.runtime.load(plan.body["reference"], plan.read(plan.body["reference"]))
         self.bench = None  # type: Optional[protocol.Bench]
         if not reference.outside:
@@ -252,7 +250,7 @@ def _prepared(argv, plan):
         environment = dict(os.environ, LATENCY_PROFILE_PREPARED="1")
         environment.update(missing)
         main = os.path.abspath(sys.argv[0])
-        start = [main] if zipfile.is_zipfile(main) else ["-m", "predictor.profiling.agent"]
+        start = [main] if zipfile.is_zipfile(main) else ["-m", "predictor.profiling"]
         os.execve(sys.executable, [sys.executable] + start + argv, environment)
 
 
@@ -269,11 +267,12 @@ def main(argv=None):
         if options.done:
             with open(options.done) as handle:
                 done.update(line.strip() for line in handle if line.strip())
-        with journal.Journal(options.results) as book:
+        scratch = tempfile.TemporaryDirectory(prefix="latency-profile-")  # weights, profiles
+        with scratch as folder, journal.Journal(options.results) as book:
             for remark in book.remarks:
                 print("note: %s" % remark, file=sys.stderr)
             done |= measured(book.rows)
-            run = Run(plan, book, options, parent)
+            run = Run(plan, book, options, parent, folder)
             run.echo()
             run.all(done)
     except Trouble as error:
@@ -287,7 +286,3 @@ def main(argv=None):
     except KeyboardInterrupt:
         return 130
     return EXIT_OK
-
-
-if __name__ == "__main__":
-    sys.exit(main())

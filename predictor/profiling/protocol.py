@@ -90,7 +90,7 @@ class Bench(object):
         for _ in range(20):
             reference.run()
 
-    def _reference(self):
+    def reference_now(self):
         # type: () -> Tuple[float, float]
         """Seconds of the reference now, and the largest share that was taken from it."""
         runs = int(self.limits["reference_runs"])
@@ -133,7 +133,7 @@ class Bench(object):
         blocks = Blocks(self, program, count)
         if detail:
             program.detail_run()  # the first one warms what it alone touches
-        before = self._reference()
+        before = self.reference_now()
         while not blocks.enough(detail, time.perf_counter() - begin):
             alive()
             before = blocks.take(before)
@@ -178,14 +178,14 @@ class Bench(object):
             for _ in range(count):
                 program.run()
 
-        ref1, s3 = self._reference()
+        ref1, s3 = self.reference_now()
         for attempt in range(3 * blocks):
             ref0, s0 = ref1, s3
             seconds, s1 = self.timer.time(loop)
             self.evict()
             program.renew()
             cold, s2 = self.timer.time(program.run)
-            ref1, s3 = self._reference()
+            ref1, s3 = self.reference_now()
             why = self.why_not([ref0, ref1], [s0, s1, s2, s3])
             if why is None:
                 hot.append(seconds / count)
@@ -224,7 +224,7 @@ class Blocks(object):
             seconds, share = timer.time(self.program.run)
             steady.append(seconds)
             shares.append(share)
-        after = self.bench._reference()
+        after = self.bench.reference_now()
         pair = [before[0], after[0]]
         why = self.bench.why_not(pair, shares + [after[1]])
         if why is None:
@@ -243,7 +243,7 @@ class Blocks(object):
         """One inference with its operators timed, behind the reference that was just run."""
         share = self.bench.timer.time(self.program.detail_run)[1]
         self.detail_runs += 1
-        after = self.bench._reference()
+        after = self.bench.reference_now()
         pair = [before[0], after[0]]
         if self.bench.why_not(pair, [before[1], share, after[1]]) is None:
             self.kept.append(self.detail_runs)

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -70,3 +73,44 @@ def test_what_no_call_needs_any_more_is_let_go():
     kept = {item["id"] for item in (*body["stores"], *body["inputs"])}
     alive = [slot for slot, tensor in enumerate(seen[0]) if tensor is not None and slot not in kept]
     assert alive == [body["calls"][-1][4][0]]
+
+
+@pytest.mark.parametrize("name", ["eager", "torch_compile"])
+def test_where_no_network_can_be_built_its_tape_runs(name, monkeypatch):
+    from predictor.profiling.runtimes import RuntimeUnavailable, eager, find
+
+    made = []
+    runtime = find(name)
+    monkeypatch.setattr(eager, "modules_here", lambda: False)
+    monkeypatch.setattr(runtime, "of_tape", lambda *args: made.append("tape"))
+    monkeypatch.setattr(runtime, "of_module", lambda *args: made.append("module"))
+    try:
+        loaded = runtime(dict(SETTINGS, modules=True))
+    except RuntimeUnavailable as error:
+        pytest.skip(str(error))
+    loaded.load("x", b'{"model": {"name": "timm:resnet18"}}')
+    assert made == ["tape"]
+    monkeypatch.setattr(eager, "modules_here", lambda: True)
+    loaded.load("x", b'{"model": {"name": "timm:resnet18"}}')
+    assert made == ["tape", "module"]
+
+
+def test_a_run_leaves_nothing_but_its_results(tmp_path):
+    from predictor.profiling.plan import Draft
+    from predictor.profiling.programs import Program
+
+    module, shape = small(), (1, 3, 8, 8)
+    graph, _ = trace_taped(module, shape)
+    network = Program("small", "small", "zoo", taped(module, shape), ".json", graph)
+    draft = Draft("box", "eager", "fp32", 1)
+    draft.add(network, "network")
+    draft.write(tmp_path / "plan.zip", network)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "predictor.profiling", tmp_path / "plan.zip", tmp_path / "rows"],
+        env={**os.environ, "TMPDIR": str(scratch)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "rows").stat().st_size > 0
+    assert list(scratch.iterdir()) == []

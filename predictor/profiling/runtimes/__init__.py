@@ -6,8 +6,9 @@ suite that its test subclasses. Runs on the board: Python 3.6, standard library 
 """
 
 import importlib
+import os
 import re
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 
 class RuntimeUnavailable(Exception):
@@ -101,6 +102,29 @@ class Runtime(object):
         """``matmul_gflops`` of a large product and ``copy_gbs`` of a large copy, as this runtime
         does them: what the roofline of the machine stands on. Empty where it cannot say."""
         return {}
+
+
+def write_repeated(path, size, block):
+    # type: (str, int, Callable[[], bytes]) -> None
+    """Make a file of ``size`` bytes of weights, ``block()`` again and again, unless it is there.
+
+    Raises:
+        RuntimeUnavailable: there is no room for it.
+    """
+    if os.path.isfile(path) and os.path.getsize(path) == size:
+        return
+    data, left = block(), size
+    try:
+        with open(path + ".part", "wb") as target:
+            while left > 0:
+                target.write(data[:left])
+                left -= len(data)
+        os.replace(path + ".part", path)
+    except OSError as error:
+        if os.path.exists(path + ".part"):
+            os.remove(path + ".part")
+        raise RuntimeUnavailable("%s: %d bytes of weights cannot be written (%s); make room, or "
+                                 "name another folder" % (path, size, error))  # fmt: skip
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}\Z")

@@ -255,6 +255,8 @@ class Eager(Runtime):
     """PyTorch eager, inference mode."""
 
     name = "eager"
+    of_tape = TapeProgram
+    of_module = ModuleProgram
 
     def __init__(self, settings):
         # type: (Dict[str, Any]) -> None
@@ -291,8 +293,8 @@ class Eager(Runtime):
             body = json.loads(data.decode("utf-8"))
             model = body.get("model")
             if model is not None and self.settings.get("modules") and modules_here():
-                return ModuleProgram(self.torch, body, self.floats, self.device, model)
-            return TapeProgram(self.torch, body, self.floats, self.device)
+                return self.of_module(self.torch, body, self.floats, self.device, model)
+            return self.of_tape(self.torch, body, self.floats, self.device)
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise ProgramError("%s: %s: %s" % (name, type(error).__name__, error))
 

@@ -14,7 +14,13 @@ import re
 import time
 from typing import Any, Dict, List, Tuple
 
-from predictor.profiling.runtimes import Program, ProgramError, Runtime, RuntimeUnavailable
+from predictor.profiling.runtimes import (
+    Program,
+    ProgramError,
+    Runtime,
+    RuntimeUnavailable,
+    write_repeated,
+)
 
 WEIGHTS_FILE = "weights.bin"
 """Name that the model files know the file of weights by."""
@@ -106,22 +112,12 @@ def write_weights(path, size, kind):
     """
     import numpy
 
-    if os.path.isfile(path) and os.path.getsize(path) == size:
-        return
-    numbers = numpy.random.RandomState(0).uniform(-WEIGHTS_SCALE, WEIGHTS_SCALE, BLOCK)
-    block = numbers.astype(kind).tobytes()
-    try:
-        with open(path + ".part", "wb") as target:
-            left = size
-            while left > 0:
-                target.write(block[:left])
-                left -= len(block)
-        os.replace(path + ".part", path)
-    except OSError as error:
-        if os.path.exists(path + ".part"):
-            os.remove(path + ".part")
-        raise RuntimeUnavailable("%s: %d bytes of weights cannot be written (%s); make room, or "
-                                 "name another folder" % (path, size, error))  # fmt: skip
+    def block():
+        # type: () -> bytes
+        numbers = numpy.random.RandomState(0).uniform(-WEIGHTS_SCALE, WEIGHTS_SCALE, BLOCK)
+        return bytes(numbers.astype(kind).tobytes())
+
+    write_repeated(path, size, block)
 
 
 def _filled(argument, generator):

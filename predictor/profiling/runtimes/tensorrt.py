@@ -20,7 +20,13 @@ import subprocess
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 from predictor.profiling.protocol import half_width, median
-from predictor.profiling.runtimes import Program, ProgramError, Runtime, RuntimeUnavailable
+from predictor.profiling.runtimes import (
+    Program,
+    ProgramError,
+    Runtime,
+    RuntimeUnavailable,
+    write_repeated,
+)
 
 PLACES = ("/usr/src/tensorrt/bin/trtexec", "/usr/local/tensorrt/bin/trtexec",
           "/opt/tensorrt/bin/trtexec")  # fmt: skip
@@ -93,23 +99,14 @@ def write_weights(path, size):
     Raises:
         RuntimeUnavailable: there is no room for it.
     """
-    if os.path.isfile(path) and os.path.getsize(path) == size:
-        return
-    chance = random.Random(0)
-    block = array.array("f", (chance.uniform(-WEIGHTS_SCALE, WEIGHTS_SCALE) for _ in range(BLOCK)))
-    data = block.tobytes() * (1 + (1 << 22) // (4 * BLOCK))
-    try:
-        with open(path + ".part", "wb") as target:
-            left = size
-            while left > 0:
-                target.write(data[:left])
-                left -= len(data)
-        os.replace(path + ".part", path)
-    except OSError as error:
-        if os.path.exists(path + ".part"):
-            os.remove(path + ".part")
-        raise RuntimeUnavailable("%s: %d bytes of weights cannot be written (%s); make room, or "
-                                 "name another folder" % (path, size, error))  # fmt: skip
+
+    def block():
+        # type: () -> bytes
+        chance = random.Random(0)
+        numbers = (chance.uniform(-WEIGHTS_SCALE, WEIGHTS_SCALE) for _ in range(BLOCK))
+        return array.array("f", numbers).tobytes() * (1 + (1 << 22) // (4 * BLOCK))
+
+    write_repeated(path, size, block)
 
 
 # --- what trtexec writes -------------------------------------------------------------------------

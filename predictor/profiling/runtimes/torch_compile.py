@@ -6,13 +6,12 @@ PyTorch 2 and, on a CPU, a C++ compiler; on a GPU Triton.
 """
 
 import importlib
-import json
 import os
 import shutil
 import subprocess
 from typing import Any, Dict, List, Optional, Tuple
 
-from predictor.profiling.runtimes import Program, ProgramError, RuntimeUnavailable
+from predictor.profiling.runtimes import ProgramError, RuntimeUnavailable
 from predictor.profiling.runtimes.eager import Eager, ModuleProgram, TapeProgram, decoded, operator
 
 COMPILERS = ("g++", "clang++")
@@ -156,6 +155,8 @@ class TorchCompile(Eager):
     """``torch.compile``, default mode, inference."""
 
     name = "torch_compile"
+    of_tape = CompiledTape
+    of_module = CompiledModule
 
     def __init__(self, settings):
         # type: (Dict[str, Any]) -> None
@@ -202,17 +203,6 @@ class TorchCompile(Eager):
 
             found["triton"] = str(triton.__version__)
         return found
-
-    def load(self, name, data):
-        # type: (str, bytes) -> Program
-        try:
-            body = json.loads(data.decode("utf-8"))
-            model = body.get("model")
-            if model is not None and self.settings.get("modules"):
-                return CompiledModule(self.torch, body, self.floats, self.device, model)
-            return CompiledTape(self.torch, body, self.floats, self.device)
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise ProgramError("%s: %s: %s" % (name, type(error).__name__, error))
 
 
 RUNTIME = TorchCompile
