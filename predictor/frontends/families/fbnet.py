@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from predictor.builder import GraphBuilder, Value
 from predictor.errors import ModelError, suggest
+from predictor.frontends.families.parts import Part, assembled, part
 from predictor.graph import Graph
 
 if TYPE_CHECKING:
@@ -129,17 +130,23 @@ def graph(key: str, *, batch: int = 1, resolution: int | None = None) -> Graph:
     config, size = parse(key), RESOLUTION if resolution is None else resolution
     if batch < 1 or size < 1:
         raise ModelError(f"fbnet: batch {batch}, resolution {size}: both must be 1 or more")
-    b = GraphBuilder(f"fbnet:{config.key}", source="fbnet")
-    x = _conv_ops(b, b.input((batch, 3, size, size)), STEM, 3, "stem", relu=True)
-    for index, slot in enumerate(slots(config)):
-        x = _slot_ops(b, x, slot, f"cells.{index}")
-    x = _conv_ops(b, x, HEADER, 1, "header", relu=True)
-    x = b.global_pool(x, flatten=True, name="avgpool")
-    return b.finish(b.linear(x, CLASSES, name="fc"))
+    return assembled(GraphBuilder(f"fbnet:{config.key}", source="fbnet"), (batch, 3, size, size),
+                     chain(config))  # fmt: skip
+
+
+def chain(config: Blocks) -> list[tuple[str, Part]]:
+    """The named parts of the network: stem, 22 blocks, header and classifier."""
+    blocks = [(f"cells.{index}", part(_slot_ops, slot)) for index, slot in enumerate(slots(config))]
+    return [("stem", part(_conv_ops, STEM, 3, 1, 1, True)), *blocks,
+            ("header", part(_conv_ops, HEADER, 1, 1, 1, True)), ("", part(_head_ops))]  # fmt: skip
+
+
+def _head_ops(b: GraphBuilder, x: Value, _: str) -> Value:
+    return b.linear(b.global_pool(x, flatten=True, name="avgpool"), CLASSES, name="fc")
 
 
 def _conv_ops(
-    b: GraphBuilder, x: Value, out: int, kernel: int, name: str, *, stride: int = 1,
+    b: GraphBuilder, x: Value, name: str, out: int, kernel: int, stride: int = 1,
     groups: int = 1, relu: bool = False,
 ) -> Value:  # fmt: skip
     x = b.conv(x, out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False,
@@ -148,18 +155,18 @@ def _conv_ops(
     return b.activation(x, "relu", name=f"{name}.2") if relu else x
 
 
-def _slot_ops(b: GraphBuilder, x: Value, slot: Slot, name: str) -> Value:
+def _slot_ops(b: GraphBuilder, x: Value, name: str, slot: Slot) -> Value:
     kernel, _, groups = slot.choice
     if kernel == 0:
         if slot.same:
             return x
-        return _conv_ops(b, x, slot.out, 1, name, stride=slot.stride, relu=True)
-    y = _conv_ops(b, x, slot.mid, 1, f"{name}.expand", groups=groups, relu=True)
+        return _conv_ops(b, x, name, slot.out, 1, slot.stride, relu=True)
+    y = _conv_ops(b, x, f"{name}.expand", slot.mid, 1, groups=groups, relu=True)
     if groups > 1:
         y = _shuffle_ops(b, y, groups, f"{name}.shuffle")
-    y = _conv_ops(b, y, slot.mid, kernel, f"{name}.depthwise", stride=slot.stride,
-                  groups=slot.mid, relu=True)  # fmt: skip
-    y = _conv_ops(b, y, slot.out, 1, f"{name}.project", groups=groups)
+    y = _conv_ops(b, y, f"{name}.depthwise", slot.mid, kernel, slot.stride, slot.mid,
+                  relu=True)  # fmt: skip
+    y = _conv_ops(b, y, f"{name}.project", slot.out, 1, groups=groups)
     return b.add(y, x, name=name) if slot.same else y
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from predictor.builder import GraphBuilder, Value
 from predictor.errors import ModelError, suggest
+from predictor.frontends.families.parts import Part, assembled, part
 from predictor.graph import Graph
 
 if TYPE_CHECKING:
@@ -117,17 +118,26 @@ def graph(key: str, *, batch: int = 1, resolution: int | None = None) -> Graph:
             f"nasbench201: batch {batch}, resolution {size}: the batch must be 1 or more and the "
             "resolution a multiple of 4, for it is halved twice"
         )
-    b = GraphBuilder(f"nasbench201:{cell.key}", source="nasbench201")
-    x = b.conv(b.input((batch, 3, size, size)), CHANNELS, 3, padding=1, bias=False, name="stem.0")
-    x = b.batch_norm(x, name="stem.1")
-    for index, (channels, halve) in enumerate(_layout()):
-        if halve:
-            x = _reduction_ops(b, x, channels, f"cells.{index}")
-        else:
-            x = _cell_ops(b, x, cell, f"cells.{index}")
+    return assembled(GraphBuilder(f"nasbench201:{cell.key}", source="nasbench201"),
+                     (batch, 3, size, size), chain(cell))  # fmt: skip
+
+
+def chain(cell: Cell) -> list[tuple[str, Part]]:
+    """The named parts of the network: stem, cells and reductions, and what ends it."""
+    blocks = [(f"cells.{index}", part(_reduction_ops, channels) if halve else part(_cell_ops, cell))
+              for index, (channels, halve) in enumerate(_layout())]  # fmt: skip
+    return [("stem", part(_stem_ops)), *blocks, ("", part(_head_ops))]
+
+
+def _stem_ops(b: GraphBuilder, x: Value, name: str) -> Value:
+    x = b.conv(x, CHANNELS, 3, padding=1, bias=False, name=f"{name}.0")
+    return b.batch_norm(x, name=f"{name}.1")
+
+
+def _head_ops(b: GraphBuilder, x: Value, _: str) -> Value:
     x = b.activation(b.batch_norm(x, name="lastact.0"), "relu", name="lastact.1")
-    x = b.global_pool(x, flatten=True, name="global_pooling")
-    return b.finish(b.linear(x, CLASSES, name="classifier"))
+    return b.linear(b.global_pool(x, flatten=True, name="global_pooling"), CLASSES,
+                    name="classifier")  # fmt: skip
 
 
 def _layout() -> list[tuple[int, bool]]:
@@ -139,7 +149,7 @@ def _layout() -> list[tuple[int, bool]]:
     return blocks
 
 
-def _cell_ops(b: GraphBuilder, x: Value, cell: Cell, name: str) -> Value:
+def _cell_ops(b: GraphBuilder, x: Value, name: str, cell: Cell) -> Value:
     nodes: dict[int, Value] = {0: x}
     for index, (source, target, operation) in enumerate(cell.edges):
         label = f"{name}.edges.{index}"
@@ -166,7 +176,7 @@ def _relu_conv_bn_ops(
     return b.batch_norm(x, name=f"{name}.2")
 
 
-def _reduction_ops(b: GraphBuilder, x: Value, channels: int, name: str) -> Value:
+def _reduction_ops(b: GraphBuilder, x: Value, name: str, channels: int) -> Value:
     y = _relu_conv_bn_ops(b, x, channels, 3, 2, f"{name}.conv_a")
     y = _relu_conv_bn_ops(b, y, channels, 3, 1, f"{name}.conv_b")
     shortcut = b.pool(x, "avg", 2, name=f"{name}.downsample.0")

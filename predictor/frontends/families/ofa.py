@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from predictor.builder import GraphBuilder, Value
 from predictor.errors import ModelError, suggest
+from predictor.frontends.families.parts import Part, assembled, part
 from predictor.graph import Graph
 
 if TYPE_CHECKING:
@@ -199,23 +200,29 @@ def graph(key: str, *, batch: int = 1, resolution: int | None = None) -> Graph:
     size = net.r if resolution is None else resolution
     if batch < 1 or size < 1:
         raise ModelError(f"ofa: batch {batch}, resolution {size}: both must be 1 or more")
-    b = GraphBuilder(f"ofa:{net.key}", source="ofa")
-    x = b.input((batch, 3, size, size))
-    x = _conv_ops(b, x, make_divisible(STEM * net.w), 3, "first_conv", "hardswish", stride=2)
-    for index, block in enumerate(blocks(net)):
-        x = _block_ops(b, x, block, f"blocks.{index}")
-    expand = make_divisible(FINAL_EXPAND * net.w)
-    x = _conv_ops(b, x, expand, 1, "final_expand_layer", "hardswish")
+    return assembled(GraphBuilder(f"ofa:{net.key}", source="ofa"), (batch, 3, size, size),
+                     chain(net))  # fmt: skip
+
+
+def chain(net: SubNet) -> list[tuple[str, Part]]:
+    """The named parts of the network: first convolution, blocks, and what ends it."""
+    found = [("first_conv", part(_conv_ops, make_divisible(STEM * net.w), 3, "hardswish", 2))]
+    found += [(f"blocks.{index}", part(_block_ops, block))
+              for index, block in enumerate(blocks(net))]  # fmt: skip
+    expand, last = make_divisible(FINAL_EXPAND * net.w), make_divisible(LAST * net.w)
+    return [*found, ("final_expand_layer", part(_conv_ops, expand, 1, "hardswish")),
+            ("", part(_head_ops, last))]  # fmt: skip
+
+
+def _head_ops(b: GraphBuilder, x: Value, _: str, last: int) -> Value:
     x = b.global_pool(x, name="global_avg_pool")
-    last = make_divisible(LAST * net.w)
     x = b.conv(x, last, 1, bias=False, name="feature_mix_layer.conv")
     x = b.activation(x, "hardswish", name="feature_mix_layer.act")
-    x = b.reshape(x, (batch, last))
-    return b.finish(b.linear(x, CLASSES, name="classifier"))
+    return b.linear(b.reshape(x, (x.shape[0], last)), CLASSES, name="classifier")
 
 
 def _conv_ops(
-    b: GraphBuilder, x: Value, out: int, kernel: int, name: str, activation: str | None, *,
+    b: GraphBuilder, x: Value, name: str, out: int, kernel: int, activation: str | None,
     stride: int = 1, groups: int = 1,
 ) -> Value:  # fmt: skip
     x = b.conv(x, out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False,
@@ -224,12 +231,12 @@ def _conv_ops(
     return x if activation is None else b.activation(x, activation, name=f"{name}.act")
 
 
-def _block_ops(b: GraphBuilder, x: Value, block: Block, name: str) -> Value:
+def _block_ops(b: GraphBuilder, x: Value, name: str, block: Block) -> Value:
     y = x
     if block.expand:
-        y = _conv_ops(b, y, block.mid, 1, f"{name}.inverted_bottleneck", block.activation)
-    y = _conv_ops(b, y, block.mid, block.kernel, f"{name}.depth_conv", block.activation,
-                  stride=block.stride, groups=block.mid)  # fmt: skip
+        y = _conv_ops(b, y, f"{name}.inverted_bottleneck", block.mid, 1, block.activation)
+    y = _conv_ops(b, y, f"{name}.depth_conv", block.mid, block.kernel, block.activation,
+                  block.stride, block.mid)  # fmt: skip
     if block.se:
         se = f"{name}.se"
         gate = b.global_pool(y, name=f"{se}.pool")
@@ -238,7 +245,7 @@ def _block_ops(b: GraphBuilder, x: Value, block: Block, name: str) -> Value:
         gate = b.conv(gate, block.mid, 1, name=f"{se}.expand")
         gate = b.activation(gate, "hardsigmoid", name=f"{se}.gate")
         y = b.mul(y, gate, name=se)
-    y = _conv_ops(b, y, block.out, 1, f"{name}.point_linear", None)
+    y = _conv_ops(b, y, f"{name}.point_linear", block.out, 1, None)
     return b.add(y, x, name=name) if block.residual else y
 
 

@@ -1,0 +1,1 @@
+"""Search for architectures under latency and other budgets: spaces, costs, signals, studies."""
