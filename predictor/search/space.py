@@ -17,15 +17,15 @@ module, thousands of candidates a second.
 from __future__ import annotations
 
 import math
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from predictor.builder import GraphBuilder
 from predictor.errors import ConfigError, suggest
-from predictor.frontends.families.parts import Part, assembled
 from predictor.front import Value, Values
+from predictor.frontends.families.parts import Part, assembled
 from predictor.graph import Graph
 
 if TYPE_CHECKING:
@@ -115,12 +115,12 @@ class SearchSpace(ABC):
             raise ConfigError(f"{self.name}: an architecture of this space has no configuration")
         return {"model": f"{self.source}:{self.key(values)}", "inputs": shape}
 
-    def random(self, chance: random.Random) -> dict[str, Value]:
+    def random(self, chance: Random) -> dict[str, Value]:
         """An architecture, every parameter drawn evenly."""
         return self.canonical({name: chance.choice(values)
                                for name, values in self.parameters.items()})  # fmt: skip
 
-    def mutated(self, values: Values, chance: random.Random, count: int = 1) -> dict[str, Value]:
+    def mutated(self, values: Values, chance: Random, count: int = 1) -> dict[str, Value]:
         """Another architecture that differs in ``count`` parameters (more where those made no
         difference)."""
         free = [name for name, known in self.parameters.items() if len(known) > 1]

@@ -97,19 +97,19 @@ def parse(key: str) -> SubNet:
     """
     settings: dict[str, tuple[str, int]] = {}
     position = 1
-    for part in key.strip().split(","):
-        name, equals, text = part.partition("=")
+    for setting in key.strip().split(","):
+        name, equals, text = setting.partition("=")
         name = name.strip()
         if name not in ("ks", "e", "d", "r", "w") or not equals:
             hint = suggest(name, ("ks", "e", "d", "r", "w"), cutoff=0.4)
             raise ModelError(
-                f"ofa: character {position}: '{part}' is no setting.{hint} "
+                f"ofa: character {position}: '{setting}' is no setting.{hint} "
                 "Settings: ks=, e=, d=, r=, w=, as in ofa:ks=7,e=6,d=4,r=224,w=1.0"
             )
         if name in settings:
             raise ModelError(f"ofa: character {position}: '{name}' is set twice")
-        settings[name] = (text.strip(), position + len(part) - len(text))
-        position += len(part) + 1
+        settings[name] = (text.strip(), position + len(setting) - len(text))
+        position += len(setting) + 1
     missing = [name for name in ("ks", "e", "d") if name not in settings]
     if missing:
         raise ModelError(f"ofa:{key}: {missing[0]}= is missing; for example ofa:ks=7,e=6,d=4")

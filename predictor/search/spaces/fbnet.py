@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from predictor.errors import ConfigError, ModelError
+from predictor.front import Value, Values
 from predictor.frontends.families import fbnet as family
 from predictor.frontends.families.parts import Part
-from predictor.front import Value, Values
 from predictor.search.space import SearchSpace
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _BLOCKS = tuple(f"block_{number}" for number in range(1, family.BLOCKS + 1))
 
@@ -17,7 +21,7 @@ class FBNet(SearchSpace):
     """``block_1`` to ``block_22`` are the choices of the blocks, by name."""
 
     name = source = "fbnet"
-    parameters = dict.fromkeys(_BLOCKS, tuple(family.CHOICES))  # noqa: RUF012 (never changed)
+    parameters = dict.fromkeys(_BLOCKS, tuple(family.CHOICES))
 
     def input_shape(self, values: Values) -> tuple[int, ...]:
         """CIFAR images."""
@@ -38,6 +42,10 @@ class FBNet(SearchSpace):
         except ModelError as error:
             raise ConfigError(str(error)) from None
         return dict(zip(_BLOCKS, net.choices, strict=True))
+
+    def module(self, values: Values) -> nn.Module:
+        """The family's own module."""
+        return family.module(self.key(values))
 
     @staticmethod
     def _net(values: Values) -> family.Blocks:

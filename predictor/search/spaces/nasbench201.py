@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from predictor.errors import ConfigError, ModelError
+from predictor.front import Value, Values
 from predictor.frontends.families import nasbench201 as family
 from predictor.frontends.families.parts import Part
-from predictor.front import Value, Values
 from predictor.search.space import SearchSpace
+
+if TYPE_CHECKING:
+    from torch import nn
 
 EDGES = tuple(f"edge_{source}{target}" for target in (1, 2, 3) for source in range(target))
 
@@ -17,7 +21,7 @@ class NasBench201(SearchSpace):
     """``edge_01`` to ``edge_23`` are the operations of the cell's edges."""
 
     name = source = "nasbench201"
-    parameters = dict.fromkeys(EDGES, family.OPERATIONS)  # noqa: RUF012 (never changed)
+    parameters = dict.fromkeys(EDGES, family.OPERATIONS)
 
     def input_shape(self, values: Values) -> tuple[int, ...]:
         """CIFAR images."""
@@ -38,6 +42,10 @@ class NasBench201(SearchSpace):
         except ModelError as error:
             raise ConfigError(str(error)) from None
         return dict(zip(EDGES, cell.operations, strict=True))
+
+    def module(self, values: Values) -> nn.Module:
+        """The family's own module."""
+        return family.module(self.key(values))
 
     @staticmethod
     def _cell(values: Values) -> family.Cell:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from predictor.errors import ConfigError, ModelError
+from predictor.front import Value, Values
 from predictor.frontends.families import ofa as family
 from predictor.frontends.families.parts import Part
-from predictor.front import Value, Values
 from predictor.search.space import SearchSpace
+
+if TYPE_CHECKING:
+    from torch import nn
 
 RESOLUTIONS = tuple(range(128, 225, 16))
 WIDTHS = (1.0, 1.2)
@@ -24,7 +28,7 @@ class OnceForAll(SearchSpace):
     stage 1, ``resolution`` the pixels a side and ``width`` the multiplier of all channels."""
 
     name = source = "ofa"
-    parameters = {  # noqa: RUF012 (never changed)
+    parameters = {
         "resolution": RESOLUTIONS, "width": WIDTHS,
         **dict.fromkeys(_DEPTHS, family.DEPTHS), **dict.fromkeys(_KERNELS, family.KERNELS),
         **dict.fromkeys(_EXPANSIONS, family.EXPANSIONS),
@@ -62,6 +66,10 @@ class OnceForAll(SearchSpace):
         found.update(zip(_KERNELS, net.ks, strict=True))
         found.update(zip(_EXPANSIONS, net.e, strict=True))
         return self.canonical(found)
+
+    def module(self, values: Values) -> nn.Module:
+        """The family's own module."""
+        return family.module(self.key(values))
 
     @staticmethod
     def _net(values: Values) -> family.SubNet:
