@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from predictor.errors import ConfigError, ModelError
 from predictor.front import Value, Values
@@ -21,7 +21,7 @@ class FBNet(SearchSpace):
     """``block_1`` to ``block_22`` are the choices of the blocks, by name."""
 
     name = source = "fbnet"
-    parameters = dict.fromkeys(_BLOCKS, tuple(family.CHOICES))
+    parameters: ClassVar = dict.fromkeys(_BLOCKS, tuple(family.CHOICES))
 
     def input_shape(self, values: Values) -> tuple[int, ...]:
         """CIFAR images."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from predictor.errors import ConfigError, ModelError
 from predictor.front import Value, Values
@@ -21,7 +21,7 @@ class NasBench201(SearchSpace):
     """``edge_01`` to ``edge_23`` are the operations of the cell's edges."""
 
     name = source = "nasbench201"
-    parameters = dict.fromkeys(EDGES, family.OPERATIONS)
+    parameters: ClassVar = dict.fromkeys(EDGES, family.OPERATIONS)
 
     def input_shape(self, values: Values) -> tuple[int, ...]:
         """CIFAR images."""

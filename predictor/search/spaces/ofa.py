@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from predictor.errors import ConfigError, ModelError
 from predictor.front import Value, Values
@@ -28,7 +28,7 @@ class OnceForAll(SearchSpace):
     stage 1, ``resolution`` the pixels a side and ``width`` the multiplier of all channels."""
 
     name = source = "ofa"
-    parameters = {
+    parameters: ClassVar = {
         "resolution": RESOLUTIONS, "width": WIDTHS,
         **dict.fromkeys(_DEPTHS, family.DEPTHS), **dict.fromkeys(_KERNELS, family.KERNELS),
         **dict.fromkeys(_EXPANSIONS, family.EXPANSIONS),
