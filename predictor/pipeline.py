@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from predictor.kernels.lowering import Prepared
     from predictor.kernels.rules import FusionRules
     from predictor.latency.costing import Coster, Costs
+    from predictor.latency.totals import Answer
     from predictor.latency.transfer import Blend
 
 __all__ = ["Predictor", "check_budget", "load_graph", "predict"]
@@ -252,23 +253,15 @@ def _assemble(
     launches: int, scope: str, budget: Budget | None,
 ) -> Estimate:  # fmt: skip
     from predictor.latency import intervals
+    from predictor.latency.kernelwise import launched
 
     graph = ready.stored
     device, target, bundle = predictor.device, predictor.target, predictor.coster.bundle
     device_ms = sum(kernel.latency_ms for kernel in kernels)
-    if predictor.coster.kernelwise is not None:
-        overheads = _between_kernels(predictor, device_ms, ready)
-    else:
-        overheads = _overheads(predictor, device_ms, launches, scope, costs.first_wait_ms)
+    operators = launched(target.runtime, ready.graph, ready.kernels)
+    overheads = overheads_ms(predictor, device_ms, launches, operators, scope, costs.first_wait_ms)
     latency_ms = device_ms + sum(overheads.values())
-    if bundle is None:
-        log_error = intervals.DATASHEET_LOG_ERROR[device.kind]
-    else:
-        base = intervals.base_log_error(bundle.log_error_90, siblings_only=bundle.siblings_only)
-        if costs.whole is not None and not bundle.siblings_only:
-            base = max(costs.whole.log_error, bundle.log_error_90.get("source", 0.0))
-        extrapolated = graph.batch < bundle.smallest_batch
-        log_error = intervals.widened(base, 1.0 if extrapolated else costs.uncovered_share)
+    log_error = log_error_of(predictor, costs.uncovered_share, graph.batch, costs.whole)
     dtype_mb = graph.model_bytes / 1e6
     peak_mb = ready.peak_activation_bytes / 1e6
     memory_mb = dtype_mb + peak_mb
@@ -296,15 +289,50 @@ def _assemble(
     )  # fmt: skip
 
 
-def _overheads(
-    predictor: Predictor, device_ms: float, launches: int, scope: str,
+def log_error_of(
+    predictor: Predictor, uncovered_share: float, batch: int, whole: Answer | None = None
+) -> float:
+    """Half-width of a network's 90 % interval, in logarithms.
+
+    Args:
+        predictor: the target.
+        uncovered_share: what part of its latency nothing but the roofline covers.
+        batch: images at once.
+        whole: what the target's whole-model experts said, where it has them.
+    """
+    from predictor.latency import intervals
+
+    bundle = predictor.coster.bundle
+    if bundle is None:
+        return intervals.DATASHEET_LOG_ERROR[predictor.device.kind]
+    base = intervals.base_log_error(bundle.log_error_90, siblings_only=bundle.siblings_only)
+    if whole is not None and not bundle.siblings_only:
+        base = max(whole.log_error, bundle.log_error_90.get("source", 0.0))
+    extrapolated = batch < bundle.smallest_batch
+    return intervals.widened(base, 1.0 if extrapolated else uncovered_share)
+
+
+def overheads_ms(
+    predictor: Predictor, device_ms: float, launches: int, operators: float, scope: str,
     first_wait_ms: float | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Parts that no kernel carries. Host and device chains overlap: only the excess counts.
 
     Where it is known how long a call waits for its first kernel, that is the call's constant, and
-    the chain begins with the second launch.
+    the chain begins with the second launch. Networks of a measured target were timed in place and
+    called from Python, so a call through it has nothing to add there.
+
+    Args:
+        predictor: the target.
+        device_ms: what all kernels take.
+        launches: operators that eager mode launches.
+        operators: what the host handles one by one, as
+            :func:`predictor.latency.kernelwise.launched` counts.
+        scope: ``engine`` or ``call``.
+        first_wait_ms: what the first kernel waits, where that is known.
     """
+    if predictor.coster.kernelwise is not None:
+        return {"between_kernels": predictor.coster.beside_kernels_ms(device_ms, operators)}
     bundle, device, runtime = predictor.coster.bundle, predictor.device, predictor.target.runtime
     parts: dict[str, float] = {}
     if device.kind == "gpu" and runtime in EAGER_HOST_US:
@@ -319,19 +347,6 @@ def _overheads(
     if scope == "call":
         parts["python_call"] = (bundle.call_ms if bundle else None) or CALL_MS
     return parts
-
-
-def _between_kernels(
-    predictor: Predictor, device_ms: float, ready: Prepared
-) -> dict[str, float]:  # fmt: skip
-    """What networks of a measured target take beside their kernels, as those were timed in place.
-
-    The networks were called from Python, so a call through it has nothing to add.
-    """
-    from predictor.latency.kernelwise import launched
-
-    operators = launched(predictor.target.runtime, ready.graph, ready.kernels)
-    return {"between_kernels": predictor.coster.beside_kernels_ms(device_ms, operators)}
 
 
 def _uncovered(costs: Costs, total: int) -> str:

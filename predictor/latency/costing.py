@@ -64,6 +64,15 @@ class Costs:
     """What the whole-model experts said, where the target has them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Each:
+    """Kernels one by one: the parts of their times (s), milliseconds, and where those come from."""
+
+    times: Times
+    latency_ms: Floats
+    sources: list[Source]
+
+
 class Coster:
     """Everything that was fitted or measured for one target, loaded once."""
 
@@ -131,28 +140,9 @@ class Coster:
         ``total_ms`` is what all of them take, where a calibration says so: each has its share.
         """
         features = featurize(kernels) if features is None else features
-        times = self.times(kernels, features)
-        latency = times.total * 1e3
-        known = [CLASSES[c] in self.covered and kernel_known(kernel)
-                 for c, kernel in zip(features.cls, kernels, strict=True)]  # fmt: skip
-        fitted = Source.FITTED if self.kernelwise is None else Source.LEARNED
-        sources = [fitted if ok else Source.ROOFLINE for ok in known]
-        first_wait_ms = None
-        if self.forest is not None:
-            seconds, answered = self.forest.seconds(
-                features, self.hardware, times, shapes_of(kernels),
-                self.forest.board(self.device.power_limit_w, self.device.generation),
-            )  # fmt: skip
-            learned = answered & np.array(known, dtype=bool)
-            latency = np.where(learned, seconds * 1e3, latency)
-            sources = [Source.LEARNED if ok else s for ok, s in zip(learned, sources, strict=True)]
-            first_wait_ms = self.forest.wait_ms(int(features.cls[0])) if kernels else None
-        if self.table is not None:
-            for i, entry in enumerate(self.table.find(kernels)):
-                if entry is not None:
-                    latency[i], sources[i] = entry.combined(float(latency[i])), Source.MEASURED
-        if self.kernelwise is not None:
-            latency *= min(1.0, self.scale)
+        each = self.each(kernels, features)
+        times, latency, sources = each.times, each.latency_ms, each.sources
+        first_wait_ms = self.first_wait_ms(features) if kernels else None
         whole = self.whole(features, times) if self.totals is not None and kernels else None
         if whole is not None:
             total_ms = 1e3 * whole.total_s if total_ms is None else total_ms
@@ -169,6 +159,34 @@ class Coster:
         share = float(latency[bare].sum()) / total if bare and total else 0.0
         names = tuple(kernels[i].ops[kernels[i].anchor].kind for i in bare)
         return Costs(rows, float(floor.sum()), names, share, first_wait_ms, whole)
+
+    def each(self, kernels: Sequence[Kernel], features: Features) -> Each:
+        """What every kernel takes by itself, before a network as a whole has a say."""
+        times = self.times(kernels, features)
+        latency = times.total * 1e3
+        known = [CLASSES[c] in self.covered and kernel_known(kernel)
+                 for c, kernel in zip(features.cls, kernels, strict=True)]  # fmt: skip
+        fitted = Source.FITTED if self.kernelwise is None else Source.LEARNED
+        sources = [fitted if ok else Source.ROOFLINE for ok in known]
+        if self.forest is not None:
+            seconds, answered = self.forest.seconds(
+                features, self.hardware, times, shapes_of(kernels),
+                self.forest.board(self.device.power_limit_w, self.device.generation),
+            )  # fmt: skip
+            learned = answered & np.array(known, dtype=bool)
+            latency = np.where(learned, seconds * 1e3, latency)
+            sources = [Source.LEARNED if ok else s for ok, s in zip(learned, sources, strict=True)]
+        if self.table is not None:
+            for i, entry in enumerate(self.table.find(kernels)):
+                if entry is not None:
+                    latency[i], sources[i] = entry.combined(float(latency[i])), Source.MEASURED
+        if self.kernelwise is not None:
+            latency = latency * min(1.0, self.scale)
+        return Each(times, latency, sources)
+
+    def first_wait_ms(self, features: Features) -> float | None:
+        """What a call waits before the first of these kernels, where the figures say so."""
+        return None if self.forest is None else self.forest.wait_ms(int(features.cls[0]))
 
     @property
     def scale(self) -> float:

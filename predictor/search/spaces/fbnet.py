@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from predictor.errors import ConfigError, ModelError
 from predictor.front import Value, Values
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 _BLOCKS = tuple(f"block_{number}" for number in range(1, family.BLOCKS + 1))
+PARAMETERS: dict[str, tuple[Value, ...]] = dict.fromkeys(_BLOCKS, tuple(family.CHOICES))
 
 
 class FBNet(SearchSpace):
     """``block_1`` to ``block_22`` are the choices of the blocks, by name."""
 
     name = source = "fbnet"
-    parameters: ClassVar = dict.fromkeys(_BLOCKS, tuple(family.CHOICES))
+    parameters = PARAMETERS
 
     def input_shape(self, values: Values) -> tuple[int, ...]:
         """CIFAR images."""

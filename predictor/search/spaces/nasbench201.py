@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from predictor.errors import ConfigError, ModelError
 from predictor.front import Value, Values
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 EDGES = tuple(f"edge_{source}{target}" for target in (1, 2, 3) for source in range(target))
+PARAMETERS: dict[str, tuple[Value, ...]] = dict.fromkeys(EDGES, family.OPERATIONS)
 
 
 class NasBench201(SearchSpace):
     """``edge_01`` to ``edge_23`` are the operations of the cell's edges."""
 
     name = source = "nasbench201"
-    parameters: ClassVar = dict.fromkeys(EDGES, family.OPERATIONS)
+    parameters = PARAMETERS
 
     def input_shape(self, values: Values) -> tuple[int, ...]:
         """CIFAR images."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from predictor.errors import ConfigError, ModelError
 from predictor.front import Value, Values
@@ -22,17 +22,19 @@ _DEPTHS = tuple(f"d{stage}" for stage in range(1, 6))
 _SLOT_OF = {name: divmod(index, family.SLOTS) for names in (_KERNELS, _EXPANSIONS)
             for index, name in enumerate(names)}  # fmt: skip
 
+PARAMETERS: dict[str, tuple[Value, ...]] = {
+    "resolution": RESOLUTIONS, "width": WIDTHS,
+    **dict.fromkeys(_DEPTHS, family.DEPTHS), **dict.fromkeys(_KERNELS, family.KERNELS),
+    **dict.fromkeys(_EXPANSIONS, family.EXPANSIONS),
+}  # fmt: skip
+
 
 class OnceForAll(SearchSpace):
     """``k11`` is the kernel of stage 1's first block, ``e11`` its expansion, ``d1`` the depth of
     stage 1, ``resolution`` the pixels a side and ``width`` the multiplier of all channels."""
 
     name = source = "ofa"
-    parameters: ClassVar = {
-        "resolution": RESOLUTIONS, "width": WIDTHS,
-        **dict.fromkeys(_DEPTHS, family.DEPTHS), **dict.fromkeys(_KERNELS, family.KERNELS),
-        **dict.fromkeys(_EXPANSIONS, family.EXPANSIONS),
-    }  # fmt: skip
+    parameters = PARAMETERS
 
     def input_shape(self, values: Values) -> tuple[int, ...]:
         """RGB images of the resolution."""
