@@ -13,7 +13,7 @@ from predictor.hardware import Device, Target, spelled
 
 if TYPE_CHECKING:
     from predictor.calibration import Calibration
-    from predictor.latency.transfer import Source
+    from predictor.latency.source import Source
 
 
 def free_name(name: str, *, force: bool) -> str:

@@ -13,7 +13,8 @@ from predictor.hardware import Device
 
 if TYPE_CHECKING:
     from predictor.graph import Graph
-    from predictor.latency.transfer import Chosen, Source
+    from predictor.latency.source import Source
+    from predictor.latency.transfer import Chosen
 
 SIMULATED = "simulated"
 FEWEST = 3
@@ -156,7 +157,7 @@ def base_source(base: str, runtime: str | None, precision: str | None,
         UnknownDevice, ConfigError, ArtifactError: as the names say.
     """
     from predictor.device import load_device
-    from predictor.latency.transfer import Source
+    from predictor.latency.source import Source
 
     device = load_device(base)
     source = Source.of(device, device.target(runtime, precision))
@@ -176,7 +177,7 @@ def all_sources(
     sibling's), and targets of its runtime and precision on its hardware.
     """
     from predictor.device import devices
-    from predictor.latency.transfer import Source
+    from predictor.latency.source import Source
 
     found = []
     for device in devices():
@@ -196,7 +197,7 @@ def all_sources(
 def _on_facts(
     found: Sequence[Source], facts: Device, runtime: str | None, precision: str | None
 ) -> list[Source]:
-    from predictor.latency.transfer import Source
+    from predictor.latency.source import Source
 
     target = facts.target(runtime, precision)
     own = Source.of(facts, target)

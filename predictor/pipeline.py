@@ -23,20 +23,11 @@ if TYPE_CHECKING:
     from predictor.kernels.lowering import Prepared
     from predictor.kernels.rules import FusionRules
     from predictor.latency.costing import Coster, Costs
-    from predictor.latency.totals import Answer
     from predictor.latency.transfer import Blend
 
 __all__ = ["Predictor", "check_budget", "load_graph", "predict"]
 
 SCOPES = ("engine", "call")
-CALL_MS = 0.5
-"""What a call through a Python wrapper adds to the engine alone, milliseconds. An assumption: the
-trtutils benchmark shows 0.4 to 1.9 ms between engine and end to end on five boards at 160 pixels,
-pre- and post-processing included."""
-HOST_POWER = 4.0
-"""Exponent of the smooth maximum of host chain and device chain; they overlap almost fully."""
-EAGER_HOST_US = {"eager": 8.0, "torch_compile": 5.0}
-"""What launching an operator costs a desktop host, microseconds; a profile's own figure wins."""
 NOT_INCLUDED = "not included: pre- and post-processing, host copies, first run"
 
 
@@ -252,6 +243,8 @@ def _assemble(
     predictor: Predictor, ready: Prepared, costs: Costs, kernels: tuple[KernelEstimate, ...],
     launches: int, scope: str, budget: Budget | None,
 ) -> Estimate:  # fmt: skip
+    import numpy as np
+
     from predictor.latency import intervals
     from predictor.latency.kernelwise import launched
 
@@ -259,9 +252,13 @@ def _assemble(
     device, target, bundle = predictor.device, predictor.target, predictor.coster.bundle
     device_ms = sum(kernel.latency_ms for kernel in kernels)
     operators = launched(target.runtime, ready.graph, ready.kernels)
-    overheads = overheads_ms(predictor, device_ms, launches, operators, scope, costs.first_wait_ms)
+    beside = predictor.coster.overheads_ms(
+        np.array([device_ms]), np.array([float(launches)]), np.array([operators]), scope,
+        costs.first_wait_ms,
+    )  # fmt: skip
+    overheads = {name: float(ms[0]) for name, ms in beside.items()}
     latency_ms = device_ms + sum(overheads.values())
-    log_error = log_error_of(predictor, costs.uncovered_share, graph.batch, costs.whole)
+    log_error = predictor.coster.log_error(costs.uncovered_share, graph.batch, costs.whole)
     dtype_mb = graph.model_bytes / 1e6
     peak_mb = ready.peak_activation_bytes / 1e6
     memory_mb = dtype_mb + peak_mb
@@ -287,66 +284,6 @@ def _assemble(
         accuracy=dict(bundle.card) if bundle else {},
         roof={"peak_flops": predictor.coster.hardware.peak_flops, "bandwidth": device.bandwidth},
     )  # fmt: skip
-
-
-def log_error_of(
-    predictor: Predictor, uncovered_share: float, batch: int, whole: Answer | None = None
-) -> float:
-    """Half-width of a network's 90 % interval, in logarithms.
-
-    Args:
-        predictor: the target.
-        uncovered_share: what part of its latency nothing but the roofline covers.
-        batch: images at once.
-        whole: what the target's whole-model experts said, where it has them.
-    """
-    from predictor.latency import intervals
-
-    bundle = predictor.coster.bundle
-    if bundle is None:
-        return intervals.DATASHEET_LOG_ERROR[predictor.device.kind]
-    base = intervals.base_log_error(bundle.log_error_90, siblings_only=bundle.siblings_only)
-    if whole is not None and not bundle.siblings_only:
-        base = max(whole.log_error, bundle.log_error_90.get("source", 0.0))
-    extrapolated = batch < bundle.smallest_batch
-    return intervals.widened(base, 1.0 if extrapolated else uncovered_share)
-
-
-def overheads_ms(
-    predictor: Predictor, device_ms: float, launches: int, operators: float, scope: str,
-    first_wait_ms: float | None = None,
-) -> dict[str, float]:  # fmt: skip
-    """Parts that no kernel carries. Host and device chains overlap: only the excess counts.
-
-    Where it is known how long a call waits for its first kernel, that is the call's constant, and
-    the chain begins with the second launch. Networks of a measured target were timed in place and
-    called from Python, so a call through it has nothing to add there.
-
-    Args:
-        predictor: the target.
-        device_ms: what all kernels take.
-        launches: operators that eager mode launches.
-        operators: what the host handles one by one, as
-            :func:`predictor.latency.kernelwise.launched` counts.
-        scope: ``engine`` or ``call``.
-        first_wait_ms: what the first kernel waits, where that is known.
-    """
-    if predictor.coster.kernelwise is not None:
-        return {"between_kernels": predictor.coster.beside_kernels_ms(device_ms, operators)}
-    bundle, device, runtime = predictor.coster.bundle, predictor.device, predictor.target.runtime
-    parts: dict[str, float] = {}
-    if device.kind == "gpu" and runtime in EAGER_HOST_US:
-        host_us = (bundle.host_us if bundle else None) or device.host.eager_us_per_op
-        launches -= first_wait_ms is not None
-        host_ms = 1e-3 * launches * (host_us or EAGER_HOST_US[runtime])
-        both = (host_ms**HOST_POWER + device_ms**HOST_POWER) ** (1 / HOST_POWER)
-        parts["launch_chain"] = both - device_ms
-    if bundle is not None:
-        constant_ms = 1e-3 * bundle.parameters.get("call_us", 0.0)
-        parts["call_constant"] = constant_ms if first_wait_ms is None else first_wait_ms
-    if scope == "call":
-        parts["python_call"] = (bundle.call_ms if bundle else None) or CALL_MS
-    return parts
 
 
 def _uncovered(costs: Costs, total: int) -> str:
@@ -394,6 +331,8 @@ def _notes(predictor: Predictor, graph: Graph, scope: str, costs: Costs) -> tupl
     covers = "the engine alone" if scope == "engine" else "a call through Python"
     notes = [f"covers {covers}, steady state, batch {graph.batch}", NOT_INCLUDED]
     if scope == "call" and (bundle is None or bundle.call_ms is None):
+        from predictor.latency.costing import CALL_MS
+
         notes.append(f"the call's {CALL_MS} ms is an assumption, not fitted for this target")
     if bundle is not None:
         notes.append(bundle.basis)

@@ -23,7 +23,8 @@ import numpy as np
 from predictor.device import load_device
 from predictor.kernels.features import CLASSES, Floats
 from predictor.latency.physical import kernel_times
-from predictor.latency.transfer import OPERATOR_MS, PARTS, Source, choose
+from predictor.latency.source import OPERATOR_MS, PARTS, Source
+from predictor.latency.transfer import choose
 from scripts.help_features import Counted, counted
 from scripts.help_rows import DEVICES, Column, Table, read_table
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from predictor.kernels.features import Floats
 from predictor.latency.boosted import Forest, from_lightgbm
+from predictor.latency.descriptors import LINEAR_COUNT, NAMES, describe
 from predictor.latency.fitting import Fit, FitRow, fit_rows
 from predictor.latency.physical import INDEX, floor_s, kernel_times
-from predictor.latency.totals import FURTHEST, LINEAR_COUNT, NAMES, Totals, describe
+from predictor.latency.totals import FURTHEST, Totals
 
 TREES = {"learning_rate": 0.05, "num_leaves": 7, "min_data_in_leaf": 10, "feature_fraction": 0.4,
          "bagging_fraction": 0.7, "bagging_freq": 1, "lambda_l2": 3.0}  # fmt: skip

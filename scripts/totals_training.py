@@ -10,10 +10,11 @@ import numpy as np
 
 from predictor.kernels.features import Features, Floats
 from predictor.latency.boosted import Forest, from_lightgbm
+from predictor.latency.descriptors import NAMES, describe, linear_columns
 from predictor.latency.fitting import FitRow, fit_rows
 from predictor.latency.intervals import conformal_quantile
 from predictor.latency.physical import Hardware, floor_s, kernel_times
-from predictor.latency.totals import FURTHEST, NAMES, Answer, Totals, describe, linear_columns
+from predictor.latency.totals import FURTHEST, Answer, Totals
 
 PHYSICAL_ROWS = 260
 """Rows of the physical fit, drawn at random: more change nothing but the time."""

@@ -22,6 +22,8 @@ import numpy.typing as npt
 
 from predictor.errors import ArtifactError
 from predictor.kernels.features import CLASS_INDEX, CLASSES, Features, Floats
+from predictor.kernels.memo import Memory
+from predictor.latency.bitforest import BitForest, compiled
 from predictor.latency.physical import Hardware, Times
 from predictor.latency.tiles import USUAL_WATTS, Board, Shapes, Tiling
 
@@ -112,6 +114,11 @@ def class_to_ask(features: Features, shapes: Shapes) -> npt.NDArray[np.int64]:
 
 def _floats() -> Floats:
     return np.zeros(0)
+
+
+MANY_ROWS = 64
+"""Rows from which masks of leaves are faster than walking the trees."""
+_FAST: Memory[BitForest | None] = Memory()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +214,12 @@ class Forest:
 
     def predict(self, matrix: Floats) -> Floats:
         """Sum of all trees for each row of ``matrix``; NaN goes left."""
-        return self.walk(matrix, self.roots)
+        if len(matrix) < MANY_ROWS:
+            return self.walk(matrix, self.roots)
+        fast = _FAST.get(self, None, lambda: compiled(
+            self.feature, self.threshold, self.left, self.right, self.value, self.roots
+        ))  # fmt: skip
+        return self.walk(matrix, self.roots) if fast is None else fast.predict(matrix)
 
     def walk(self, matrix: Floats, roots: npt.NDArray[np.int32]) -> Floats:
         """Sum of the trees at ``roots`` for each row of ``matrix``; NaN goes left.

@@ -15,7 +15,13 @@ from predictor.kernels.details import details_of
 from predictor.kernels.features import CLASSES, Features, Floats, featurize
 from predictor.latency.boosted import Forest
 from predictor.latency.bundle import Bundle, load_bundle, read_checked
-from predictor.latency.intervals import DATASHEET_LOG_ERROR, UNCOVERED_LOG_ERROR, interval
+from predictor.latency.intervals import (
+    DATASHEET_LOG_ERROR,
+    UNCOVERED_LOG_ERROR,
+    base_log_error,
+    interval,
+    widened,
+)
 from predictor.latency.kernelwise import Kernelwise, network_ms
 from predictor.latency.physical import (
     MEDIAN,
@@ -47,6 +53,16 @@ def hardware_of(device: Device, precision: str) -> Hardware:
         units=float(device.units),
         clock_hz=device.clock_mhz * 1e6,
     )
+
+
+CALL_MS = 0.5
+"""What a call through a Python wrapper adds to the engine alone, milliseconds. An assumption: the
+trtutils benchmark shows 0.4 to 1.9 ms between engine and end to end on five boards at 160 pixels,
+pre- and post-processing included."""
+HOST_POWER = 4.0
+"""Exponent of the smooth maximum of host chain and device chain; they overlap almost fully."""
+EAGER_HOST_US = {"eager": 8.0, "torch_compile": 5.0}
+"""What launching an operator costs a desktop host, microseconds; a profile's own figure wins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,17 +209,81 @@ class Coster:
         """What a whole network takes over the sum of its kernels."""
         return self.bundle.scale if self.bundle else 1.0
 
-    def beside_kernels_ms(self, kernels_ms: float, operators: float) -> float:
-        """What a network of a measured target takes beside its kernels, milliseconds.
+    def log_error(self, uncovered_share: float, batch: int, whole: Answer | None = None) -> float:
+        """Half-width of a network's 90 % interval, in logarithms; see :meth:`log_errors`."""
+        said = None if whole is None else np.array([whole.log_error])
+        return float(self.log_errors(np.array([uncovered_share]), batch, said)[0])
+
+    def log_errors(self, uncovered_share: Floats, batch: int, whole: Floats | None) -> Floats:
+        """Half-widths of networks' 90 % intervals, in logarithms.
+
+        Args:
+            uncovered_share: what part of each latency nothing but the roofline covers.
+            batch: images at once.
+            whole: what the target's whole-model experts said, where it has them.
+        """
+        bundle = self.bundle
+        if bundle is None:
+            return np.full(len(uncovered_share), DATASHEET_LOG_ERROR[self.device.kind])
+        base = base_log_error(bundle.log_error_90, siblings_only=bundle.siblings_only)
+        bases = np.full(len(uncovered_share), base)
+        if whole is not None and not bundle.siblings_only:
+            bases = np.maximum(whole, bundle.log_error_90.get("source", 0.0))
+        extrapolated = batch < bundle.smallest_batch
+        shares = np.ones(len(bases)) if extrapolated else uncovered_share
+        return np.array([widened(base, share) for base, share in zip(bases.tolist(),
+                         shares.tolist(), strict=True)])  # fmt: skip
+
+    def overheads_ms(
+        self, device_ms: Floats, launches: Floats, operators: Floats, scope: str,
+        first_wait_ms: float | None = None,
+    ) -> dict[str, Floats]:  # fmt: skip
+        """Parts that no kernel carries, one entry a network.
+
+        Host and device chains overlap: only the excess counts. Where it is known how long a call
+        waits for its first kernel, that is the call's constant, and the chain begins with the
+        second launch. Networks of a measured target were timed in place and called from Python, so
+        a call through it has nothing to add there.
+
+        Args:
+            device_ms: what all kernels take.
+            launches: operators that eager mode launches.
+            operators: what the host handles one by one, as
+                :func:`predictor.latency.kernelwise.launched` counts.
+            scope: ``engine`` or ``call``.
+            first_wait_ms: what the first kernel waits, where that is known.
+        """
+        if self.kernelwise is not None:
+            return {"between_kernels": self.beside_kernels_ms(device_ms, operators)}
+        bundle, device, runtime = self.bundle, self.device, self.target.runtime
+        parts: dict[str, Floats] = {}
+        if device.kind == "gpu" and runtime in EAGER_HOST_US:
+            host_us = (bundle.host_us if bundle else None) or device.host.eager_us_per_op
+            chain = launches - (first_wait_ms is not None)
+            host_ms = 1e-3 * chain * (host_us or EAGER_HOST_US[runtime])
+            both = (host_ms**HOST_POWER + device_ms**HOST_POWER) ** (1 / HOST_POWER)
+            parts["launch_chain"] = both - device_ms
+        if bundle is not None:
+            constant_ms = 1e-3 * bundle.parameters.get("call_us", 0.0)
+            wait_ms = constant_ms if first_wait_ms is None else first_wait_ms
+            parts["call_constant"] = device_ms * 0 + wait_ms
+        if scope == "call":
+            call_ms = (bundle.call_ms if bundle else None) or CALL_MS
+            parts["python_call"] = device_ms * 0 + call_ms
+        return parts
+
+    def beside_kernels_ms(self, kernels_ms: Floats, operators: Floats) -> Floats:
+        """What networks of a measured target take beside their kernels, milliseconds.
 
         Args:
             kernels_ms: what they take, as they are costed.
             operators: how many the host handles, see :func:`predictor.latency.kernelwise.launched`.
         """
         host_us = (self.bundle.host_us if self.bundle else None) or 0.0
-        total = network_ms(np.array([kernels_ms]), np.array([operators]), max(1.0, self.scale),
-                           host_us, overlaps=self.device.kind == "gpu")  # fmt: skip
-        return max(0.0, float(total[0]) - kernels_ms)
+        total = network_ms(kernels_ms, operators, max(1.0, self.scale), host_us,
+                           overlaps=self.device.kind == "gpu")  # fmt: skip
+        beside: Floats = np.maximum(0.0, total - kernels_ms)
+        return beside
 
     def times(self, kernels: Sequence[Kernel], features: Features) -> Times:
         """Seconds a kernel and its parts, by the trees of the target or the physical model."""

@@ -15,23 +15,16 @@ import numpy as np
 
 from predictor.errors import ArtifactError
 from predictor.graph import Graph, Kernel
-from predictor.kernels.features import CLASSES, Features, Floats, featurize
+from predictor.kernels.features import Features, Floats, featurize
 from predictor.kernels.fusion import fuse
 from predictor.kernels.lowering import lower
 from predictor.latency.mixture import Fitted, Mixture, Spreads
 from predictor.latency.physical import to_parameters
-from predictor.latency.tiles import shapes_of
+from predictor.latency.source import BOUNDS, PARTS, Source
 
 if TYPE_CHECKING:
-    from predictor.hardware import Device, Target
     from predictor.latency.bundle import Bundle
-    from predictor.latency.costing import Coster
 
-BOUNDS = ("compute", "memory", "launch", "operators")
-PARTS = (*CLASSES, *BOUNDS)
-"""What a source's latency is split into, milliseconds each: by class of kernel, and by what binds.
-``operators`` is the host's chain in eager mode, at :data:`OPERATOR_MS` an operator."""
-OPERATOR_MS = 0.01
 HOST_US = 0.01
 """The host's chain of launches is in what was measured: it adds nothing."""
 MOST_SOURCES = 6
@@ -43,86 +36,6 @@ costs a prediction as much as fusing the graph once."""
 SIMPLER = 0.98
 FEWEST_ROWS = {"scale": 0, "bounds": 5, "parts": 6, "sources": 4}
 """Rows that a kind of choice needs; with fewer it cannot be told from noise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A known target: its name, and everything that was fitted for it."""
-
-    name: str
-    coster: Coster
-    device: Device
-    target: Target
-    home: str
-    """Where its files lie."""
-
-    @classmethod
-    def of(cls, device: Device, target: Target) -> Source:
-        """Load what was fitted for a target.
-
-        Raises:
-            ArtifactError: a file of it is damaged.
-        """
-        from predictor.latency.costing import Coster
-
-        coster = Coster(device, target)
-        return cls(f"{device.name} {target.name}", coster, device, target, str(coster.home))
-
-    @property
-    def is_mixture(self) -> bool:
-        """It was calibrated from other sources."""
-        return self.coster.bundle is not None and self.coster.bundle.blend is not None
-
-    @property
-    def has_own_figures(self) -> bool:
-        """It was fitted on figures of the device itself."""
-        bundle = self.coster.bundle
-        return bundle is not None and not bundle.siblings_only and bundle.blend is None
-
-    def on(self, device: Device) -> Source:
-        """The same efficiencies on the hardware of another device."""
-        return replace(self, coster=self.coster.at(device), device=device)
-
-    def copy_into(self, folder: Path, stem: str) -> str:
-        """Copy its files to ``folder`` under names that begin with ``stem``; the bundle's name."""
-        from predictor.latency.bundle import Bundle, read_checked, write_bundle, write_checked
-
-        bundle = self.coster.bundle or Bundle(self.target.name, self.rules, {}, {}, (), "datasheet")
-        parameters = to_parameters(self.coster.theta)
-        renamed: dict[str, Any] = {"parameters": parameters, "card": {}, "table": None}
-        for key in ("learned", "totals", "kernelwise"):
-            name = getattr(bundle, key)
-            if name is not None:
-                renamed[key] = f"{stem}.{name}"
-                write_checked(folder, renamed[key], read_checked(Path(self.home), name))
-        write_bundle(folder, f"{stem}.json", replace(bundle, **renamed))
-        return f"{stem}.json"
-
-    @property
-    def rules(self) -> str:
-        """The fusion rules that it was fitted with."""
-        bundle = self.coster.bundle
-        return bundle.rules if bundle else self.target.runtime
-
-    def terms(self, kernels: Sequence[Kernel], features: Features) -> tuple[float, Floats]:
-        """Milliseconds of a network, and of its :data:`PARTS`."""
-        coster = self.coster
-        times = coster.times(kernels, features)
-        ms = times.total * 1e3
-        if coster.forest is not None:
-            board = coster.forest.board(self.device.power_limit_w, self.device.generation)
-            seconds, _ = coster.forest.seconds(features, coster.hardware, times,
-                                               shapes_of(kernels), board)  # fmt: skip
-            ms = seconds * 1e3
-        if coster.totals is not None:
-            ms = ms * (1e3 * coster.whole(features, times).total_s / ms.sum())
-        call = 1e-3 * coster.bundle.parameters.get("call_us", 0.0) if coster.bundle else 0.0
-        if coster.kernelwise is not None:
-            call = coster.beside_kernels_ms(float(ms.sum()), float(features.launches.sum()))
-        bounds = [1e3 * part.sum() for part in (times.compute, times.memory, times.launch)]
-        by_class = np.bincount(features.cls, ms, minlength=len(CLASSES))
-        operators = OPERATOR_MS * features.launches.sum()
-        return float(ms.sum()) + call, np.concatenate([by_class, bounds, [operators]])
 
 
 class Reader:
@@ -333,9 +246,13 @@ class Blend:
         reader = Reader([graph])
         if kernels is not None:
             reader.bring(0, rules, precision, kernels)
-        totals, parts = reader.terms(self.sources)
-        columns = np.array([[parts[0, source, part] for source, part in self.directions]])
-        return float(self.mixture.predict(totals, columns.reshape(1, len(self.directions)))[0])
+        return float(self.of_terms(*reader.terms(self.sources))[0])
+
+    def of_terms(self, totals: Floats, parts: Floats) -> Floats:
+        """The same of networks (rows) from their terms, see :meth:`Reader.terms`."""
+        columns = [parts[:, source, part] for source, part in self.directions]
+        directions = np.column_stack(columns) if columns else np.zeros((len(totals), 0))
+        return self.mixture.predict(totals, directions)
 
 
 def described(chosen: Chosen, sources: Sequence[Source], files: Sequence[str]) -> dict[str, Any]:

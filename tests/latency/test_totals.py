@@ -8,8 +8,9 @@ import pytest
 from predictor.errors import ArtifactError
 from predictor.kernels.features import Features
 from predictor.latency.boosted import Forest
+from predictor.latency.descriptors import LINEAR_COUNT, NAMES, describe, linear_columns
 from predictor.latency.physical import MEDIAN, Hardware, kernel_times
-from predictor.latency.totals import LINEAR_COUNT, NAMES, Totals, describe, linear_columns
+from predictor.latency.totals import Totals
 
 HARDWARE = Hardware(1e13, 1e12, 1e11, 4e6, 32.0, 1.5e9)
 

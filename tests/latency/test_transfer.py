@@ -12,11 +12,10 @@ from predictor.frontends.families import family_graph
 from predictor.latency.bundle import Bundle, write_bundle
 from predictor.latency.intervals import few_rows_quantile
 from predictor.latency.mixture import Fitted, most_uncertain
+from predictor.latency.source import PARTS, Source
 from predictor.latency.transfer import (
-    PARTS,
     Blend,
     Reader,
-    Source,
     bundle_of,
     choose,
     described,

@@ -177,7 +177,7 @@ def test_a_measured_target_is_a_source_for_calibrations(device, home, tmp_path):
     """What a calibration takes of it is what it predicts without its table."""
     from predictor.kernels.features import featurize
     from predictor.latency.costing import Coster
-    from predictor.latency.transfer import Source as Known
+    from predictor.latency.source import Source as Known
 
     predictor = Predictor("nonesuch", runtime="eager")
     predictor.coster.table = None
