@@ -21,7 +21,8 @@ from predictor.files import write_whole
 from predictor.front import SearchResult, Trial, Values, figure_name
 from predictor.frontends.torch_source import source_of
 from predictor.graph import Graph
-from predictor.report.units import count, digits, megabytes, milliseconds
+from predictor.report.front_figures import accuracy_text, limit_text
+from predictor.report.units import count, megabytes, milliseconds
 
 if TYPE_CHECKING:
     from torch import nn
@@ -108,8 +109,8 @@ def _about(result: SearchResult, trial: Trial, rank: int, total: int) -> list[st
     head = f"Network {rank} of the {total} best that a search in the space '{result.space}' found."
     lines = [head, "", trial.key, ""]
     if trial.accuracy is not None:
-        unit = f" {result.unit}" if result.unit else ""
-        lines.append(f"accuracy, as scored by {result.signal}: {trial.accuracy:.6g}{unit}")
+        score = accuracy_text(trial.accuracy, result.unit)
+        lines.append(f"accuracy, as scored by {result.signal}: {score}")
     figures = trial.figures
     for device in result.devices:
         if (name := figure_name("latency_ms", device)) in figures:
@@ -136,7 +137,7 @@ def _config(result: SearchResult, settings: dict[str, Any], about: list[str]) ->
             whole = float(limit.limit).is_integer()
             budget[limit.quantity] = int(limit.limit) if whole else limit.limit
         else:
-            beside.append(f"another limit of the search: {limit_text(limit.name, limit.limit)}")
+            beside.append(f"another limit of the search: {limit_text(limit)}")
     beside += [f"another device of the search: {other}" for other in result.devices[1:]]
     if device:
         settings["device"] = device
@@ -151,16 +152,6 @@ def _config(result: SearchResult, settings: dict[str, Any], about: list[str]) ->
 def _line(text: str) -> str:
     """``text`` on one line of a comment, where nothing can end it."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def limit_text(name: str, value: float) -> str:
-    """``latency_ms jetson 10.0 ms``: a figure's name and its value with a unit."""
-    quantity = name.partition(" ")[0]
-    if quantity.endswith("_ms"):
-        return f"{name} {milliseconds(value)}"
-    if quantity.endswith("_mb"):
-        return f"{name} {megabytes(value)}"
-    return f"{name} {count(value) if value >= 1000 else digits(value)}"
 
 
 def onnx_of(graph: Graph, module: Any = None, values: Values | None = None) -> bytes:

@@ -58,7 +58,7 @@ def test_the_best_come_first_and_only_those_of_the_front(tmp_path):
     folders = write_winners(result(), FakeSpace(), tmp_path / "new" / "winners", 5)
     assert [folder.name[:3] for folder in folders] == ["01-", "02-"]
     first = (folders[0] / "config.yaml").read_text()
-    assert "accuracy, as scored by table: 72.5 %" in first
+    assert "accuracy, as scored by table: 72.50 %" in first
     assert write_winners(result(), FakeSpace(), tmp_path, 1)[0].name == folders[0].name
     assert write_winners(result(trials=[trial(0, "a", 1.0, False)]), FakeSpace(), tmp_path, 3) == []
     with pytest.raises(ConfigError, match="write 1 or more"):
@@ -89,8 +89,11 @@ def test_what_a_configuration_cannot_say_is_a_comment(tmp_path):
         result(limits=limits, devices=("jetson", "rpi")), FakeSpace(), tmp_path, 1
     )
     text = (folder / "config.yaml").read_text()
-    assert "# another limit of the search: high_ms jetson 10.0 ms\n" in text
-    assert "# another limit of the search: latency_ms rpi 99.0 ms\n" in text
+    assert (
+        "# another limit of the search: latency on jetson 10.0 ms (upper end of the 90 % interval)\n"
+        in text
+    )
+    assert "# another limit of the search: latency on rpi 99.0 ms\n" in text
     assert "# another device of the search: rpi\n" in text
     assert load_config(str(folder / "config.yaml")).budget.latency_ms == 12
 
