@@ -96,8 +96,10 @@ class GraphBuilder:
             ids = self._shared[share]
         else:
             ids = tuple(range(len(self._weights), len(self._weights) + len(weights)))
+            spec = None
             for suffix, shape, role in weights:
-                spec = TensorSpec(tuple(shape), self.dtype)
+                if spec is None or spec.shape != shape:  # a norm's four have one shape
+                    spec = TensorSpec(tuple(shape), self.dtype)
                 self._weights.append(
                     Weight(f"{name}.{suffix}", spec, role, trainable=role == "parameter")
                 )

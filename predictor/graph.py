@@ -44,7 +44,8 @@ class TensorSpec:
     @property
     def nbytes(self) -> int:
         """Bytes in memory, rounded up."""
-        return math.ceil(math.prod(self.shape) * DTYPE_BYTES[self.dtype])
+        count = math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+        return count if type(count) is int else math.ceil(count)
 
     @property
     def is_float(self) -> bool:
@@ -366,7 +367,9 @@ def live_bytes(graph: Graph) -> Iterator[int]:
                 born.add(root)
                 alive += size[root]
         yield alive
-        alive -= sum(size.get(root, 0) for root in dying.get(step, ()) if root in born)
+        for root in dying.get(step, ()):
+            if root in born:
+                alive -= size.get(root, 0)
 
 
 def _specs(specs: tuple[TensorSpec, ...]) -> list[list[Any]]:

@@ -7,9 +7,10 @@ then. Bytes of tensors that stay inside a kernel are not counted.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from predictor.graph import Graph, Kernel, Op, TensorSpec
 from predictor.kernels.rules import FusionRules, load_rules, words
@@ -21,7 +22,8 @@ _ELEMENTWISE = ("elementwise", "activation", "copy")
 
 def cast_graph(graph: Graph, dtype: str) -> Graph:
     """The graph with floats stored as ``dtype``: bytes change, arithmetic does not."""
-    if all(not s.is_float or s.dtype == dtype for op in graph.ops for s in op.outputs):
+    specs = chain((s for op in graph.ops for s in op.outputs), (w.spec for w in graph.weights))
+    if all(s.dtype == dtype or not s.is_float for s in specs):
         return graph
     return replace(
         graph,
@@ -62,7 +64,7 @@ class _Group:
     def __init__(self, index: int, op: Op) -> None:
         self.index, self.ops, self.anchor = index, [op], op
         self.inside: set[int] = set()
-        self.counts: Counter[str] = Counter()
+        self.counts: dict[str, int] = {}
 
 
 class _Fusion:
@@ -75,21 +77,29 @@ class _Fusion:
         self.maker: dict[int, _Group] = {}
         self.ops = ops
         self.free = {k for k, mode in rules.views.items() if mode == "free"} | set(rules.drop)
-        self.readers: Counter[int] = Counter()
+        self.readers: dict[int, int] = defaultdict(int)
         for op in ops:
             if op.kind in self.free and op.input_ids:
                 for tensor in op.output_ids:
                     self.alias[tensor] = self.root(op.input_ids[0])
         for op in ops:
             if op.kind not in self.free:
-                self.readers.update({self.root(tensor) for tensor in op.input_ids})
-        self.readers.update(self.root(tensor) for tensor in graph.output_ids)
+                for root in self.roots(op):
+                    self.readers[root] += 1
+        for tensor in graph.output_ids:
+            self.readers[self.root(tensor)] += 1
 
     def root(self, tensor: int) -> int:
         """The tensor that a chain of free views stands for."""
         while tensor in self.alias:
             tensor = self.alias[tensor]
         return tensor
+
+    def roots(self, op: Op) -> Collection[int]:
+        """The tensors that an operator reads, each once."""
+        if len(op.input_ids) == 1:
+            return (self.root(op.input_ids[0]),)
+        return {self.root(tensor) for tensor in op.input_ids}
 
     def kernels(self) -> list[Kernel]:
         """Group all operators, then work out the bytes that cross each border."""
@@ -103,10 +113,19 @@ class _Fusion:
             self._place(op, members)
         self.groups.sort(key=lambda group: group.index)
         for group in self.groups:
-            reads = Counter(t for op in group.ops for t in {self.root(i) for i in op.input_ids})
-            made = {tensor for op in group.ops for tensor in op.output_ids}
-            group.inside = {t for t in made if self.readers[t] and reads[t] == self.readers[t]}
+            if len(group.ops) > 1:
+                group.inside = self._inside(group.ops)
         return [_kernel(group, self.root) for group in self.groups]
+
+    def _inside(self, ops: Sequence[Op]) -> set[int]:
+        """Tensors that only these operators read, and one of them made."""
+        reads: dict[int, int] = defaultdict(int)
+        for op in ops:
+            for root in self.roots(op):
+                reads[root] += 1
+        made = {tensor for op in ops for tensor in op.output_ids}
+        readers = self.readers
+        return {t for t in made if readers.get(t) and reads.get(t, 0) == readers[t]}
 
     def _place(self, op: Op, members: Mapping[int, int]) -> None:
         pattern = members.get(id(op))
@@ -115,7 +134,8 @@ class _Fusion:
             group = self._new_group(op)
         else:
             group.ops.append(op)
-            group.counts.update(words(op)[1:])
+            word = words(op)[1]
+            group.counts[word] = group.counts.get(word, 0) + 1
             makers = (self.maker.get(self.root(t)) for t in op.input_ids)
             if any(other is not None and other.index > group.index for other in makers):
                 # A pattern that needs a later tensor (values made after the scores) runs after
@@ -137,7 +157,10 @@ class _Fusion:
         if not op.input_ids or not self.rules.follow or op.attrs.get("alone"):
             return None
         makers = [self.maker.get(self.root(tensor)) for tensor in op.input_ids]
-        latest = max((g for g in makers if g is not None), key=lambda g: g.index, default=None)
+        latest: _Group | None = None
+        for group in makers:
+            if group is not None and (latest is None or group.index > latest.index):
+                latest = group
         if latest is None:
             return None
         allowed = self.rules.follow.get(latest.anchor.kind)
@@ -145,7 +168,7 @@ class _Fusion:
         if allowed is None or not (both[0] in allowed or both[1] in allowed):
             return None
         limit = self.rules.limits.get(both[1])
-        if limit is not None and latest.counts[both[1]] >= limit:
+        if limit is not None and latest.counts.get(both[1], 0) >= limit:
             return None
         link = next(self.root(t) for t, g in zip(op.input_ids, makers, strict=True) if g is latest)
         if self.readers[link] > 1 and not self.rules.multi_use:

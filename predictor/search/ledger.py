@@ -8,18 +8,21 @@ and fuses nothing either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from predictor.builder import GraphBuilder
 from predictor.estimate import Source as Origin
-from predictor.graph import PRECISIONS, Graph, Kernel
+from predictor.frontends.families.parts import Part, assembled
+from predictor.graph import PRECISIONS, Graph, Kernel, Op, TensorSpec
+from predictor.kernels.autocast import autocast
 from predictor.kernels.details import WINDOW, Details, details_of
 from predictor.kernels.features import Features, Floats, Ints
 from predictor.kernels.lowering import Prepared, prepare
-from predictor.kernels.rules import FusionRules, load_rules
+from predictor.kernels.rules import FusionRules, load_rules, words
 from predictor.latency.kernelwise import launched
 from predictor.latency.physical import floor_s
 from predictor.latency.table import Entry
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from predictor.latency.source import Source
     from predictor.pipeline import Predictor
 
+Place = tuple[tuple[int, ...], str, str]
+"""Shape and element type of the tensor between two parts (floats are called float32), and ``half``
+where mixed precision keeps it so."""
 MACS, PARAMS, MODEL_BYTES, MS, LAUNCHES, OPERATORS, BARE_MS, COUNT = range(8)
 """Columns that add up: multiply-accumulates, parameters, bytes of the model, milliseconds of its
 kernels, operators launched and handled, milliseconds that only the roofline covers, kernels. Those
@@ -37,6 +43,54 @@ PEAK_BYTES, LARGEST_S, WAIT_MS = range(3)
 """Columns that do not: of peak memory and of the slowest kernel the largest counts (sources have
 theirs behind these), of the wait before the first kernel the first (NaN: unknown)."""
 OWN_PEAKS = 3
+
+
+class PartGraphs:
+    """A short chain of parts as a graph, built once for every precision that is asked for."""
+
+    def __init__(self, place: Place, chain: Sequence[tuple[str, Part]]) -> None:
+        self.place, self.chain = place, chain
+        self._made: dict[tuple[str, str], Graph] = {}
+
+    def at(self, precision: str) -> Graph:
+        """The graph as it is best prepared for ``precision``."""
+        shape, dtype, state = self.place
+        floats = _floats(precision)
+        own = dtype
+        if dtype == "float32":
+            own = PRECISIONS[precision] if state and is_mixed(precision) else floats
+        if (floats, own) not in self._made:
+            builder = GraphBuilder("part", dtype=floats)
+            self._made[floats, own] = assembled(builder, shape, self.chain, own)
+        return self._made[floats, own]
+
+    def leaves(self, precisions: Collection[str]) -> Place:
+        """What comes out, where it is asked for in these precisions."""
+        graph = self.at(min(precisions))
+        mixed = min(filter(is_mixed, precisions), default=None)
+        state = ""
+        if mixed is not None:
+            half = PRECISIONS[mixed]
+            state = "half" if _output(autocast(self.at(mixed), half)).dtype == half else ""
+        spec = _output(graph)
+        return spec.shape, "float32" if spec.is_float else spec.dtype, state
+
+
+def is_mixed(precision: str) -> bool:
+    """Whether operators choose their element type by themselves."""
+    return precision.startswith("amp")
+
+
+def _floats(precision: str) -> str:
+    return "float32" if is_mixed(precision) else PRECISIONS[precision]
+
+
+def _output(graph: Graph) -> TensorSpec:
+    for op in reversed(graph.ops):
+        for tensor, spec in zip(op.output_ids, op.outputs, strict=True):
+            if tensor == graph.output_ids[0]:
+                return spec
+    return graph.input_specs[0]  # no operator at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,30 +114,52 @@ class _Kept:
 
 
 class Ledger:
-    """Rows of one target's parts; ``dtype`` is the element type that graphs are best built in."""
+    """Rows of one target's parts."""
 
     def __init__(self, predictor: Predictor, scope: str = "engine") -> None:
         self.predictor, self.scope, self.coster = predictor, scope, predictor.coster
         target = predictor.target
-        mixed = target.precision.startswith("amp")
-        self.dtype = "float32" if mixed else PRECISIONS[target.precision]
+        self.precision = target.precision
         rules = predictor.rules
         self.rules: FusionRules = load_rules(rules) if isinstance(rules, str) else rules
         self.sources: tuple[Source, ...] = predictor.blend.sources if predictor.blend else ()
+        self.precisions = {self.precision, *(s.target.precision for s in self.sources)}
+        """What graphs are asked for in: the target's, and its sources' own."""
         self.totals = None if self.sources else self.coster.totals
         self.joins = self.coster.kernelwise is not None
         """Kernels are kept, as their latency depends on those before them."""
-        self.mixes_kernelwise = any(s.coster.kernelwise is not None for s in self.sources)
-        """A source looks at what stands before a kernel: its rows hold within a part only."""
         self.sum_columns = OWN + (self.totals.width if self.totals is not None else 0)
         self.sum_columns += sum(source.width for source in self.sources)
         self.peak_columns = OWN_PEAKS + len(self.sources)
         self._kept: list[_Kept] = []
 
-    def rows(self, graphs: Sequence[Graph]) -> Rows:
+    def reaches_out(self, graph: Graph, empty: bool) -> bool:
+        """Whether what stands before a part changes how its operators are fused, or the other way.
+
+        ``empty`` says that the parts before it may have no operator at all.
+        """
+        rules = self.rules
+        if rules.zeros != "run" and any(op.attrs.get("zero") for op in graph.ops):
+            return True  # a tensor known to be zero takes away what comes after it too
+        if not empty:
+            return False
+        outside = set(graph.input_ids)
+        for op in graph.ops:
+            if not outside.intersection(op.input_ids):
+                continue
+            if rules.views.get(op.kind) == "free" or op.kind in rules.drop:
+                outside.update(op.output_ids)
+            elif op.kind == "concat" and rules.concat != "kernel":
+                return True
+            elif outside.issuperset(op.input_ids) and joins_others(op, rules):
+                return True  # an operator joins the latest kernel that made one of its inputs
+        return False
+
+    def rows(self, parts: Sequence[PartGraphs]) -> Rows:
         """One row for each part."""
-        target, coster, count = self.predictor.target, self.coster, len(graphs)
-        ready = [prepare(graph, target.precision, self.rules, target.layout) for graph in graphs]
+        target, coster, count = self.predictor.target, self.coster, len(parts)
+        ready = [prepare(one.at(self.precision), self.precision, self.rules, target.layout)
+                 for one in parts]  # fmt: skip
         kernels, features, owner = _together(ready)
         each = coster.each(kernels, features)
         bare = np.array([source is Origin.ROOFLINE for source in each.sources], dtype=bool)
@@ -106,22 +182,23 @@ class Ledger:
             own = self.totals.columns(features, coster.hardware, each.times, floor)
             sums[:, OWN:] = _summed(own, owner, count)
         if self.sources:
-            self._add_sources(graphs, sums, peaks)
+            self._add_sources(parts, sums, peaks)
         if self.joins:
             self._keep(ready)
         return Rows(sums, peaks)
 
-    def _add_sources(self, graphs: Sequence[Graph], sums: Floats, peaks: Floats) -> None:
+    def _add_sources(self, parts: Sequence[PartGraphs], sums: Floats, peaks: Floats) -> None:
         at, made = OWN, dict[tuple[str, str], tuple[tuple[Kernel, ...], Features, Ints]]()
         for number, source in enumerate(self.sources):
             under = source.rules, source.target.precision
             if under not in made:
                 rules = load_rules(source.rules)
-                made[under] = _together([prepare(g, source.target.precision, rules)
-                                         for g in graphs])  # fmt: skip
+                precision = source.target.precision
+                made[under] = _together([prepare(one.at(precision), precision, rules)
+                                         for one in parts])  # fmt: skip
             kernels, features, owner = made[under]
             columns, seconds = source.columns(kernels, features)
-            sums[:, at : at + source.width] = _summed(columns, owner, len(graphs))
+            sums[:, at : at + source.width] = _summed(columns, owner, len(parts))
             np.maximum.at(peaks[:, OWN_PEAKS + number], owner, seconds)
             at += source.width
 
@@ -203,6 +280,14 @@ class Ledger:
         bare = np.where(covered, 0.0, ms)
         return (np.bincount(owner, ms, minlength=len(chains)),
                 np.bincount(owner, bare, minlength=len(chains)))  # fmt: skip
+
+
+def joins_others(op: Op, rules: FusionRules) -> bool:
+    """Whether an operator can join a kernel that was begun before it."""
+    if op.attrs.get("alone"):
+        return False
+    both = words(op)
+    return any(word in allowed for allowed in rules.follow.values() for word in both)
 
 
 def _together(ready: Sequence[Prepared]) -> tuple[tuple[Kernel, ...], Features, Ints]:

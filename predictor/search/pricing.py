@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from predictor.builder import GraphBuilder
 from predictor.errors import ConfigError
 from predictor.front import Values, figure_name
-from predictor.frontends.families.parts import Part, assembled
-from predictor.graph import Graph
+from predictor.frontends.families.parts import Part
 from predictor.kernels.features import Floats
+from predictor.pause import collector_paused
 from predictor.search.ledger import (
     MACS,
     MODEL_BYTES,
@@ -29,6 +28,8 @@ from predictor.search.ledger import (
     PEAK_BYTES,
     WAIT_MS,
     Ledger,
+    PartGraphs,
+    Place,
     Rows,
 )
 from predictor.search.space import SearchSpace
@@ -67,33 +68,8 @@ class _Table:
         self.count += len(rows)
 
 
-_Place = tuple[tuple[int, ...], str]
-"""Shape and element type of the tensor between two parts; floats are called float32."""
-
-
-class _Graphs:
-    """A short chain of parts as a graph, built once in every element type that is asked for."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: str, chain: Sequence[tuple[str, Part]]):
-        self.shape, self.dtype, self.chain = shape, dtype, chain
-        self._made: dict[str, Graph] = {}
-
-    def at(self, floats: str) -> Graph:
-        """The graph with its floats stored as ``floats``."""
-        if floats not in self._made:
-            own = floats if self.dtype == "float32" else self.dtype
-            builder = GraphBuilder("part", dtype=floats)
-            self._made[floats] = assembled(builder, self.shape, self.chain, own)
-        return self._made[floats]
-
-    def leaves(self, floats: str) -> _Place:
-        """What comes out."""
-        graph = self.at(floats)
-        for op in reversed(graph.ops):
-            for tensor, spec in zip(op.output_ids, op.outputs, strict=True):
-                if tensor == graph.output_ids[0]:
-                    return spec.shape, "float32" if spec.is_float else spec.dtype
-        return self.shape, self.dtype  # a part without operators
+class _Inseparable(Exception):
+    """Parts cannot be priced the way that was tried."""
 
 
 class Pricer:
@@ -126,10 +102,11 @@ class Pricer:
         self._ledgers = [Ledger(predictor, self.scope) for predictor in self.predictors]
         self._sums = [_Table(ledger.sum_columns) for ledger in self._ledgers]
         self._peaks = [_Table(ledger.peak_columns) for ledger in self._ledgers]
-        self._states: dict[_Place, int] = {}
-        self._shapes: list[_Place] = []
+        self._precisions = set().union(*(ledger.precisions for ledger in self._ledgers))
+        self._states: dict[Place, int] = {}
+        self._shapes: list[Place] = []
         self._known: dict[tuple[int, Part | None, Part], tuple[int, int]] = {}
-        self._waiting: list[_Graphs] = []
+        self._waiting: list[PartGraphs] = []
         self._before: list[int] = []
         """Of each row, the row that it stands behind and that is not counted again; -1: none."""
         self._pairs = way == "pairs"
@@ -140,9 +117,13 @@ class Pricer:
             return {name: np.zeros(0) for name in self.figures}
         if not self.way:
             self._choose_way()
-        if self.way == "whole":
+        with collector_paused():
+            if self.way != "whole":
+                try:
+                    return self._of_parts(candidates)
+                except _Inseparable:  # no random candidate had such a part
+                    self.way = "whole"
             return self._of_whole(candidates)
-        return self._of_parts(candidates)
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -155,19 +136,21 @@ class Pricer:
     def _choose_way(self) -> None:
         chance = Random(0)
         tried = [self.space.random(chance) for _ in range(TRIED)]
+        self.way = "whole"
         if self.space.chain(tried[0]) is None:
-            self.way = "whole"
             return
         wanted = self._of_whole(tried)
         for way in ("apart", "pairs"):
-            self._begin(way)
             if way == "pairs" and any(ledger.joins for ledger in self._ledgers):
-                continue  # joined parts cannot be taken off again
-            found = self._of_parts(tried)
+                return  # kernels that are kept cannot be taken off again
+            self._begin(way)
+            try:
+                found = self._of_parts(tried)
+            except _Inseparable:
+                continue
             if all(np.allclose(found[name], wanted[name], rtol=SAME, atol=0) for name in wanted):
                 self.way = way
                 return
-        self.way = "whole"
 
     def _of_whole(self, candidates: Sequence[Values]) -> Figures:
         rows = []
@@ -230,7 +213,7 @@ class Pricer:
         """The rows of a candidate; parts that are met for the first time wait to be costed."""
         chain = self.space.chain(values)
         assert chain is not None
-        shape = ((self.batch, *self.space.input_shape(values)), self.space.input_dtype())
+        shape = ((self.batch, *self.space.input_shape(values)), self.space.input_dtype(), "")
         state = self._states.get(shape)
         if state is None:
             state = self._state(shape)
@@ -249,7 +232,7 @@ class Pricer:
                 came_from = state = found[1]
         return rows
 
-    def _state(self, shape: _Place) -> int:
+    def _state(self, shape: Place) -> int:
         if shape not in self._states:
             self._states[shape] = len(self._shapes)
             self._shapes.append(shape)
@@ -260,14 +243,26 @@ class Pricer:
         ``came_from``; and the state that it leaves."""
         alone = -1 if before is None else self._alone(came_from, before)
         chain = [("a", before), ("b", part)] if before is not None else [("b", part)]
-        shape, dtype = self._shapes[state if before is None else came_from]
-        graphs = _Graphs(shape, dtype, chain)
+        graphs = PartGraphs(self._shapes[state if before is None else came_from], chain)
+        self._refuse_reaching(graphs, first=before is None and not self._before)
         row = len(self._before)
         self._waiting.append(graphs)
         self._before.append(alone)
-        found = row, self._state(graphs.leaves(self._ledgers[0].dtype))
+        found = row, self._state(graphs.leaves(self._precisions))
         self._known[came_from if before is not None else state, before, part] = found
         return found
+
+    def _refuse_reaching(self, graphs: PartGraphs, *, first: bool) -> None:
+        """Raise where a part's fusion reaches further than this way of pricing looks."""
+        one = graphs.chain[0][1]
+        empty = len(graphs.chain) == 1 and not self._pairs
+        if len(graphs.chain) == 2:
+            alone = PartGraphs(graphs.place, [("a", one)])
+            empty = not alone.at(self._ledgers[0].precision).ops
+        if first and not self._pairs:
+            empty = False  # nothing stands before the first part
+        if any(ledger.reaches_out(graphs.at(ledger.precision), empty) for ledger in self._ledgers):
+            raise _Inseparable
 
     def _alone(self, state: int, part: Part) -> int:
         key = (state, None, part)
@@ -281,7 +276,7 @@ class Pricer:
         first = len(self._before) - len(self._waiting)
         tables = zip(self._ledgers, self._sums, self._peaks, strict=True)
         for ledger, sums, peaks in tables:
-            made = ledger.rows([graphs.at(ledger.dtype) for graphs in self._waiting])
+            made = ledger.rows(self._waiting)
             sums.add(made.sums)
             peaks.add(made.peaks)
             for row in range(first, len(self._before)):

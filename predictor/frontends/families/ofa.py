@@ -15,6 +15,7 @@ each here (the published code composes them of four), as is global pooling.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -178,17 +179,44 @@ def blocks(net: SubNet) -> Iterator[Block]:
     """The first block and the blocks of all stages, in order."""
     channels, first = make_divisible(STEM * net.w), make_divisible(FIRST_BLOCK * net.w)
     yield Block(channels, channels, first, 3, 1, False, False, "relu")
-    channels = first
     for stage in range(STAGES):
-        out = make_divisible(STAGE_WIDTHS[stage] * net.w)
-        for slot in range(net.d[stage]):
-            index = stage * SLOTS + slot
-            stride = STAGE_STRIDES[stage] if slot == 0 else 1
-            yield Block(
-                channels, make_divisible(channels * net.e[index]), out, net.ks[index], stride,
-                True, STAGE_SE[stage], STAGE_ACTIVATIONS[stage],
-            )  # fmt: skip
-            channels = out
+        yield from _stage(stage, net.w, *_choices(net, stage))
+
+
+def _choices(net: SubNet, stage: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Kernels and expansions of the blocks that a stage has."""
+    start = stage * SLOTS
+    stop = start + net.d[stage]
+    return net.ks[start:stop], net.e[start:stop]
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def _stage(
+    stage: int, width: float, kernels: tuple[int, ...], expansions: tuple[int, ...]
+) -> tuple[Block, ...]:
+    """The blocks of a stage; there are 7,371 choices a stage, which a search meets again."""
+    before = STAGE_WIDTHS[stage - 1] if stage else FIRST_BLOCK
+    channels, out = make_divisible(before * width), make_divisible(STAGE_WIDTHS[stage] * width)
+    found = []
+    for slot, (kernel, expansion) in enumerate(zip(kernels, expansions, strict=True)):
+        found.append(Block(
+            channels, make_divisible(channels * expansion), out, kernel,
+            STAGE_STRIDES[stage] if slot == 0 else 1, True, STAGE_SE[stage],
+            STAGE_ACTIVATIONS[stage],
+        ))  # fmt: skip
+        channels = out
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def _stage_parts(
+    stage: int, width: float, kernels: tuple[int, ...], expansions: tuple[int, ...]
+) -> tuple[Part, ...]:
+    blocks = _stage(stage, width, kernels, expansions)
+    return tuple(part(_block_ops, block) for block in blocks)
+
+
+_BLOCK_NAMES = tuple(f"blocks.{index}" for index in range(1 + STAGES * SLOTS))
 
 
 def graph(key: str, *, batch: int = 1, resolution: int | None = None) -> Graph:
@@ -206,12 +234,22 @@ def graph(key: str, *, batch: int = 1, resolution: int | None = None) -> Graph:
 
 def chain(net: SubNet) -> list[tuple[str, Part]]:
     """The named parts of the network: first convolution, blocks, and what ends it."""
-    found = [("first_conv", part(_conv_ops, make_divisible(STEM * net.w), 3, "hardswish", 2))]
-    found += [(f"blocks.{index}", part(_block_ops, block))
-              for index, block in enumerate(blocks(net))]  # fmt: skip
-    expand, last = make_divisible(FINAL_EXPAND * net.w), make_divisible(LAST * net.w)
-    return [*found, ("final_expand_layer", part(_conv_ops, expand, 1, "hardswish")),
-            ("", part(_head_ops, last))]  # fmt: skip
+    parts = list(_ends(net.w)[:2])
+    for stage in range(STAGES):
+        parts += _stage_parts(stage, net.w, *_choices(net, stage))
+    named = list(zip(_BLOCK_NAMES, parts[1:], strict=False))
+    return [("first_conv", parts[0]), *named, ("final_expand_layer", _ends(net.w)[2]),
+            ("", _ends(net.w)[3])]  # fmt: skip
+
+
+@functools.cache
+def _ends(width: float) -> tuple[Part, Part, Part, Part]:
+    """First convolution and block; last convolution and head."""
+    first, out = make_divisible(STEM * width), make_divisible(FIRST_BLOCK * width)
+    block = Block(first, first, out, 3, 1, False, False, "relu")
+    return (part(_conv_ops, first, 3, "hardswish", 2), part(_block_ops, block),
+            part(_conv_ops, make_divisible(FINAL_EXPAND * width), 1, "hardswish"),
+            part(_head_ops, make_divisible(LAST * width)))  # fmt: skip
 
 
 def _head_ops(b: GraphBuilder, x: Value, _: str, last: int) -> Value:
