@@ -56,7 +56,8 @@ def source_of(graph: Graph, class_name: str = "Network", *, about: Sequence[str]
     Raises:
         ModelError: an operator has no equivalent in PyTorch; the message names it and the remedy.
     """
-    if not class_name.isidentifier() or keyword.iskeyword(class_name):
+    used = {*_OWN, "print", "sum", "super", "tuple"}
+    if not class_name.isidentifier() or keyword.iskeyword(class_name) or class_name in used:
         raise ModelError(f"'{class_name}' is no name of a Python class; use one such as Network")
     body = _Body(graph)
     body.write()

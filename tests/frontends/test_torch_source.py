@@ -372,8 +372,9 @@ def test_inputs_and_results_keep_their_names_and_order():
 
 
 def test_what_cannot_be_written_is_named():
-    with pytest.raises(ModelError, match="no name of a Python class"):
-        source_of(family_graph(KEYS[0]), "two words")
+    for name in ("two words", "class", "torch", "sum"):
+        with pytest.raises(ModelError, match="no name of a Python class"):
+            source_of(family_graph(KEYS[0]), name)
     b = GraphBuilder("g")
     x = b.input((1, 3))
     (y,) = b.op("elementwise", [x], [x.shape], name="layers.3.half", attrs={"fn": "mul"})
