@@ -109,10 +109,18 @@ class SearchSpace(ABC):
         return self.canonical(found)
 
     def config(self, values: Values) -> dict[str, Any]:
-        """``model`` and ``inputs`` of a configuration that is this architecture."""
-        shape = [1, *self.input_shape(values)]
+        """``model`` and ``inputs`` of a configuration that is this architecture.
+
+        Without a ``source`` the layers are written out.
+
+        Raises:
+            ModelError: an operator of a module that was traced is no layer of a layer list.
+        """
         if not self.source:
-            raise ConfigError(f"{self.name}: an architecture of this space has no configuration")
+            from predictor.search.spaces.written import config_of
+
+            return config_of(self.graph(values))
+        shape = [1, *self.input_shape(values)]
         return {"model": f"{self.source}:{self.key(values)}", "inputs": shape}
 
     def random(self, chance: Random) -> dict[str, Value]:
