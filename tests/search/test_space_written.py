@@ -148,13 +148,41 @@ def test_what_no_layer_is_is_refused() -> None:
     x = b.input((1, 8))
     odd = b.op("elementwise", [x], [x.shape], name="turn", attrs={"fn": "mul"})[0]
     with pytest.raises(
-        ModelError, match=r"^turn: no layer type makes this operator \(elementwise mul of 1\); keep"
+        ModelError,
+        match=r"^turn: no layer type makes this operator \(elementwise mul of 1 tensor\); keep",
     ):
         layers_of(b.finish(odd))
     b = GraphBuilder("strange")
     x = b.input((1, 8))
-    with pytest.raises(ModelError, match=r"r: no layer type .*\(copy roll of 1\)"):
+    with pytest.raises(ModelError, match=r"r: no layer type .*\(copy roll of 1 tensor\)"):
         layers_of(b.finish(*b.op("copy", [x], [x.shape], name="r", attrs={"fn": "roll"})))
+
+
+def test_axes_that_only_one_order_gives() -> None:
+    """A traced transposition says shapes alone."""
+    b = GraphBuilder("turned")
+    x = b.input((1, 4, 6, 8))
+    known = b.op("transpose", [x], [(1, 6, 8, 4)])[0]
+    assert layers_of(b.finish(known))[0]["order"] == [0, 2, 3, 1]
+    b = GraphBuilder("either")
+    x = b.input((1, 4, 4, 8))
+    with pytest.raises(ModelError, match="no layer type"):
+        layers_of(b.finish(b.op("transpose", [x], [(1, 4, 8, 4)])[0]))
+
+
+def test_several_results_of_which_one_is_read() -> None:
+    """A traced pooling gives its positions too."""
+    b = GraphBuilder("pooled")
+    x = b.input((1, 4, 8, 8))
+    attrs = {"type": "max", "kernel": (2, 2), "stride": (2, 2), "padding": (0, 0)}
+    y = b.op("pool", [x], [(1, 4, 4, 4)] * 2, name="pool", attrs=attrs)
+    assert layers_of(b.finish(b.activation(y[0])))[0] == {
+        "type": "max_pool",
+        "kernel": 2,
+        "name": "pool",
+    }
+    with pytest.raises(ModelError, match="reads something that no layer makes"):
+        layers_of(b.finish(b.activation(y[1], name="odd")))
 
 
 def test_a_graph_that_would_cost_something_else_is_refused() -> None:

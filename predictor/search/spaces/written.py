@@ -10,6 +10,7 @@ a cast to the type that is there already, and anything else an error.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -81,8 +82,9 @@ def _costs(op: Op) -> tuple[Any, ...]:
 
 def _refused(op: Op, why: str = "") -> ModelError:
     what = " ".join(str(word) for word in (op.kind, op.attrs.get("fn")) if word)
-    return ModelError(f"{op.name}: no layer type makes this operator ({what} of {len(op.inputs)})"
-                      f"{why}; keep the network as the code that makes it")  # fmt: skip
+    inputs = f"{len(op.inputs)} tensor{'s' * (len(op.inputs) != 1)}"
+    return ModelError(f"{op.name}: no layer type makes this operator ({what} of {inputs}){why}; "
+                      "keep the network as the code that makes it")  # fmt: skip
 
 
 class _Text:
@@ -273,7 +275,7 @@ def _concat(op: Op) -> Layer | None:
     if op.weights:
         own = len(op.inputs) == 1 and axis == 1 and op.weights[0].shape[:2] == (1, 1)
         return _made("class_token") if own else None
-    return _made("concat", axis=axis)
+    return _made("concat", axis=axis) if len(op.inputs) > 1 else None
 
 
 def _reshape(op: Op) -> Layer | None:
@@ -290,7 +292,7 @@ def _reshape(op: Op) -> Layer | None:
 
 
 def _transpose(op: Op) -> Layer | None:
-    order = op.attrs.get("order")
+    order = op.attrs.get("order") or _order(op.inputs[0].shape, op.outputs[0].shape)
     if order is None:
         return None
     moved = [i for i, axis in enumerate(order) if i != axis]
@@ -299,9 +301,20 @@ def _transpose(op: Op) -> Layer | None:
     return _made("permute", order=list(order))
 
 
+def _order(old: Sequence[int], new: Sequence[int]) -> tuple[int, ...] | None:
+    """The only order of axes that makes ``new`` of ``old``, the batch staying in front."""
+    if len(old) > 6 or sorted(old) != sorted(new) or old[:1] != new[:1]:
+        return None
+    rest = itertools.permutations(range(1, len(old)))
+    fits = [(0, *order) for order in rest if [old[i] for i in order] == list(new[1:])]
+    return fits[0] if len(fits) == 1 else None
+
+
 def _slice(op: Op) -> Layer | None:
     old, new = op.inputs[0].shape, op.outputs[0].shape
     axis = op.attrs.get("axis", 1)
+    if len(op.outputs) > 1 and len(new) < len(old):
+        return None  # several positions at once, each without the axis
     if len(op.outputs) > 1:
         return _made("split", sizes=[out.shape[axis] for out in op.outputs], axis=axis)
     if len(new) < len(old):
