@@ -4,40 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from predictor.errors import ConfigError
 from predictor.front import Value, Values
+from predictor.search.gaussian import Process
 
 Floats = npt.NDArray[np.float64]
 LARGEST = 2000
 """Points of a fit; its time grows with their cube. Of more, a seeded draw."""
-TUNED_ON = 300
-"""Points that the length scales are chosen on."""
-SCALES = (0.3, 0.6, 1.0, 1.7, 3.0, 5.0, 10.0, 1e3)
-NOISES = (1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
-JITTER = 1e-8
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """Length scales of each group of features, and the noise's variance per that of the signal."""
-
-    scales: tuple[float, ...]
-    noise: float
 
 
 class LearnedAccuracy:
     """Mean and deviation of the accuracy of architectures that were not evaluated.
 
-    A Gaussian process (Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006,
-    algorithm 2.1) with a Matern-5/2 kernel of three groups of features, each with a length scale:
-    one-hot values of parameters, the places of numbers among a parameter's values, and logarithms
-    of sizes. Scales and noise are the grid's best in marginal likelihood (equation 2.30), one after
-    the other; the signal's variance is then known in closed form.
+    A Gaussian process (:mod:`predictor.search.gaussian`) over three groups of features: one-hot
+    values of parameters, the places of numbers among a parameter's values, logarithms of sizes.
     """
 
     def __init__(self, parameters: Mapping[str, Sequence[Value]], *, seed: int = 0) -> None:
@@ -49,11 +33,7 @@ class LearnedAccuracy:
         """
         self.parameters = {name: tuple(values) for name, values in parameters.items()}
         self.seed = seed
-        self.kernel: Kernel | None = None
-        self._groups: list[Floats] = []
-        self._mean = self._variance = 0.0
-        self._lower: Floats = np.zeros((0, 0))
-        self._weights: Floats = np.zeros(0)
+        self._process: Process | None = None
         self._size_shift: Floats = np.zeros(0)
         self._size_scale: Floats = np.ones(0)
         self._size_names: tuple[str, ...] = ()
@@ -86,14 +66,7 @@ class LearnedAccuracy:
         self._size_names = tuple(sorted(picked[0])) if picked else ()
         groups = self._features([values[i] for i in rows], picked, learn=True)
         y = y[rows]
-        self._mean = float(y.mean())
-        self.kernel = _tuned([g[:TUNED_ON] for g in groups], y[:TUNED_ON] - self._mean)
-        self._groups = groups
-        covariance = _covariance(groups, groups, self.kernel, noisy=True)
-        self._lower = np.asarray(np.linalg.cholesky(covariance), np.float64)
-        half = np.linalg.solve(self._lower, y - self._mean)
-        self._weights = np.linalg.solve(self._lower.T, half)
-        self._variance = max(float(half @ half) / len(y), 1e-12)
+        self._process = Process(groups, y)
         return self
 
     def predict(
@@ -104,16 +77,11 @@ class LearnedAccuracy:
         Raises:
             ConfigError: nothing was fitted, or sizes are given at one time only.
         """
-        if self.kernel is None:
+        if self._process is None:
             raise ConfigError("learned accuracy: fit it first")
         if not values:
             return np.zeros(0), np.zeros(0)
-        groups = self._features(values, sizes, learn=False)
-        cross = _covariance(groups, self._groups, self.kernel, noisy=False)
-        mean = self._mean + cross @ self._weights
-        half = np.linalg.solve(self._lower, cross.T)
-        left = np.clip(1 - (half**2).sum(0), 0, None)
-        return mean, np.sqrt(self._variance * left)
+        return self._process.predict(self._features(values, sizes, learn=False))
 
     def _features(
         self, values: Sequence[Values], sizes: Sequence[Mapping[str, float]] | None, *, learn: bool
@@ -151,47 +119,3 @@ class LearnedAccuracy:
 
 def _numeric(value: Value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _covariance(
-    a: Sequence[Floats], b: Sequence[Floats], kernel: Kernel, *, noisy: bool
-) -> Floats:  # fmt: skip
-    """Matern-5/2 of the scaled distances; the signal's variance is 1."""
-    square = np.zeros((len(a[0]), len(b[0])))
-    for left, right, scale in zip(a, b, kernel.scales, strict=True):
-        both = (left**2).sum(1)[:, None] + (right**2).sum(1)[None] - 2 * left @ right.T
-        square += np.clip(both, 0, None) / scale**2
-    distance = np.sqrt(5 * square)
-    found: Floats = (1 + distance + distance**2 / 3) * np.exp(-distance)
-    if noisy:
-        found = found + (kernel.noise + JITTER) * np.eye(len(found))
-    return found
-
-
-def _likelihood(groups: Sequence[Floats], y: Floats, kernel: Kernel) -> float:
-    """log marginal likelihood with the best signal variance, bar constants."""
-    try:
-        lower = np.linalg.cholesky(_covariance(groups, groups, kernel, noisy=True))
-    except np.linalg.LinAlgError:
-        return -math.inf
-    half = np.linalg.solve(lower, y)
-    variance = max(float(half @ half) / len(y), 1e-12)
-    return -0.5 * len(y) * math.log(variance) - float(np.log(np.diag(lower)).sum())
-
-
-def _tuned(groups: Sequence[Floats], y: Floats) -> Kernel:
-    """The grid's best, one axis after another, twice around."""
-    best = Kernel((1.7,) * len(groups), 1e-2)
-    top = _likelihood(groups, y, best)
-    for _ in range(2):
-        for axis in range(len(groups) + 1):
-            for choice in SCALES if axis < len(groups) else NOISES:
-                scales = list(best.scales)
-                if axis < len(groups):
-                    scales[axis] = choice
-                noise = best.noise if axis < len(groups) else choice
-                tried = Kernel(tuple(scales), noise)
-                found = _likelihood(groups, y, tried)
-                if found > top:
-                    best, top = tried, found
-    return best

@@ -1,0 +1,108 @@
+"""Strategies that propose whole candidates: the bridge to Optuna."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from predictor.front import Value, Values
+from predictor.search.problem import Problem
+
+if TYPE_CHECKING:
+    import optuna
+
+ABOUT = "about"
+"""Attribute of a trial: its key and figures, as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An evaluated candidate."""
+
+    key: str
+    values: Values
+    accuracy: float
+    figures: Mapping[str, float]
+
+
+class Proposer(ABC):
+    """A strategy that proposes a candidate within the limits from those that were evaluated."""
+
+    def __init__(self, problem: Problem, *, front: bool) -> None:
+        self.problem, self.front = problem, front
+
+    @abstractmethod
+    def propose(self, done: Sequence[Done], taken: set[str], chance: Random) -> Values | None:
+        """The next candidate, not of ``taken``; None where there is no other.
+
+        ``done`` are those with an accuracy, in the order of their trials.
+        """
+
+
+def sampler_of(proposer: Proposer, seed: int) -> optuna.samplers.BaseSampler:
+    """The Optuna sampler that asks ``proposer``; what it draws depends on seed and trial only."""
+    from optuna.samplers import BaseSampler
+    from optuna.trial import TrialState
+
+    class Proposing(BaseSampler):
+        def __init__(self) -> None:
+            self._done: dict[int, Done] = {}
+            self._taken: dict[int, str] = {}
+
+        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+            """All parameters at once."""
+            return dict(distributions(proposer.problem))
+
+        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+            """A candidate; a random one where there is no other within the limits."""
+            chance = Random(f"{seed} {trial.number}")
+            self._read(study.get_trials(deepcopy=False), trial.number)
+            done = [self._done[number] for number in sorted(self._done)]
+            found = proposer.propose(done, set(self._taken.values()), chance)
+            return dict(found or proposer.problem.space.random(chance))
+
+        def sample_independent(
+            self, study: Any, trial: Any, param_name: str, param_distribution: Any
+        ) -> Value:
+            """Never asked: all parameters are sampled together."""
+            raise NotImplementedError(param_name)
+
+        def _read(self, trials: Sequence[Any], own: int) -> None:
+            for trial in trials:
+                number = trial.number
+                if number == own or number in self._done:
+                    continue
+                about = trial.user_attrs.get(ABOUT)
+                if about is None:
+                    continue
+                if trial.state == TrialState.FAIL and "failed" not in trial.user_attrs:
+                    self._taken.pop(number, None)  # its worker died: it may be tried again
+                    continue
+                found = json.loads(about)
+                self._taken[number] = found["key"]
+                if trial.state == TrialState.COMPLETE:
+                    values = proposer.problem.space.canonical(trial.params)
+                    self._done[number] = Done(found["key"], values, trial.values[0],
+                                              found["figures"])  # fmt: skip
+
+    return Proposing()
+
+
+def distributions(problem: Problem) -> dict[str, Any]:
+    """Optuna's distributions of a space: numbers in even steps as numbers, others as categories."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    found: dict[str, Any] = {}
+    for name, values in problem.space.parameters.items():
+        numbers = [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
+        steps = {b - a for a, b in itertools.pairwise(numbers)}
+        if len(numbers) == len(values) and len(steps) == 1 and min(steps) > 0:
+            found[name] = IntDistribution(numbers[0], numbers[-1], step=min(steps))
+        else:
+            found[name] = CategoricalDistribution(tuple(values))
+    return found
