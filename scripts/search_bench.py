@@ -43,10 +43,9 @@ class MeasuredPricer:
     """What :class:`~predictor.search.pricing.Pricer` does, from a table of measured latencies."""
 
     way, batch, scope = "table", 1, "engine"
-    predictors = ()
 
     def __init__(self, name: str, rows: dict[str, tuple[float, float, float]], space: Any) -> None:
-        self.names, self.rows, self.space = (name,), rows, space
+        self.names, self.targets, self.rows, self.space = (name,), (name,), rows, space
 
     def price(self, candidates: Sequence[Values]) -> dict[str, np.ndarray]:
         """Latency (its interval is itself), MACs and parameters."""

@@ -278,8 +278,9 @@ class Ledger:
         ms = ms * min(1.0, self.coster.scale)
         covered = np.concatenate([one.covered for one in kept])
         bare = np.where(covered, 0.0, ms)
-        return (np.bincount(owner, ms, minlength=len(chains)),
-                np.bincount(owner, bare, minlength=len(chains)))  # fmt: skip
+        total: Floats = np.bincount(owner, ms, minlength=len(chains)).astype(np.float64)
+        uncovered: Floats = np.bincount(owner, bare, minlength=len(chains)).astype(np.float64)
+        return total, uncovered
 
 
 def joins_others(op: Op, rules: FusionRules) -> bool:

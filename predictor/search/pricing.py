@@ -131,6 +131,14 @@ class Pricer:
         return (*SIZES, *(figure_name(quantity, name) for name in self.names
                           for quantity in ("latency_ms", "low_ms", "high_ms")))  # fmt: skip
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The targets, each with what makes it another one."""
+        return tuple(
+            " ".join((name, one.target.name, one.device.power_mode or "")).strip()
+            for name, one in zip(self.names, self.predictors, strict=True)
+        )
+
     # -- which way ------------------------------------------------------------------------------
 
     def _choose_way(self) -> None:

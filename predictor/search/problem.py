@@ -11,7 +11,7 @@ from random import Random
 import numpy as np
 
 from predictor.errors import BudgetExceeded
-from predictor.front import Limit, Values, figure_name
+from predictor.front import Limit, Value, Values, figure_name
 from predictor.kernels.features import Floats
 from predictor.search.pricing import Figures, Pricer
 from predictor.search.space import SearchSpace
@@ -39,15 +39,24 @@ class Problem:
     limits: tuple[Limit, ...] = ()
     margin: float = 0.0
     _figures: dict[str, dict[str, float]] = field(default_factory=dict, repr=False)
+    _keys: dict[tuple[Value, ...], str] = field(default_factory=dict, repr=False)
 
     @property
     def draws(self) -> int:
         """How many candidates are cheap enough to be looked at for one that is evaluated."""
         return SLOW_DRAWS if self.pricer.way == "whole" else DRAWS
 
+    def key(self, values: Values) -> str:
+        """The space's key, remembered: writing one takes longer than pricing."""
+        token = tuple([values[name] for name in self.space.parameters])
+        found = self._keys.get(token)
+        if found is None:
+            found = self._keys[token] = self.space.key(values)
+        return found
+
     def price(self, candidates: Sequence[Values]) -> list[dict[str, float]]:
         """The figures of candidates; those that were asked for before are remembered."""
-        keys = [self.space.key(values) for values in candidates]
+        keys = [self.key(values) for values in candidates]
         new = {key: values for key, values in zip(keys, candidates, strict=True)
                if key not in self._figures}  # fmt: skip
         if new:
@@ -96,7 +105,7 @@ class Problem:
                       for _ in range(self.draws if pool and not found else 0)]  # fmt: skip
             figures = self.price(drawn)
             for values, own in zip(drawn, figures, strict=True):
-                key = self.space.key(values)
+                key = self.key(values)
                 if key not in seen and not self.violations(own):
                     found.setdefault(key, values)
             if len(found) >= count:

@@ -83,13 +83,14 @@ class Search:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # failures are in the result
         front = self.aim == "front"
-        directions = ["maximize", *["minimize"] * (len(objectives(self.problem)) if front else 0)]
+        costs = len(objectives(self.problem)) if front else 0
+        up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
         sampler = samplers.find(self.sampler, self.problem, self.seed, front=front)
         pruner = optuna.pruners.MedianPruner() if self.prunes else optuna.pruners.NopPruner()
         try:
             study = optuna.create_study(
                 storage=open_storage(self.storage), sampler=sampler, pruner=pruner,
-                study_name=self.name, directions=directions, load_if_exists=True,
+                study_name=self.name, directions=[up, *[down] * costs], load_if_exists=True,
             )  # fmt: skip
         except ValueError as error:
             raise ConfigError(f"--storage: '{self.name}' is a search with another aim ({error}); "
@@ -106,8 +107,7 @@ class Search:
         return {
             "space": problem.space.name,
             "parameters": {name: list(values) for name, values in problem.space.parameters.items()},
-            "devices": [f"{name} {p.target.name} {p.device.power_mode or ''}".strip() for name, p in
-                        zip(problem.pricer.names, problem.pricer.predictors, strict=True)],
+            "devices": list(problem.pricer.targets),
             "limits": [[limit.name, limit.limit] for limit in problem.limits],
             "margin": problem.margin, "batch": problem.pricer.batch, "scope": problem.pricer.scope,
             "signal": self.signal.name, "aim": self.aim,
@@ -200,8 +200,10 @@ class _Loop:
                 return [f"stopped with {left} trials left: the last {PROPOSALS} proposals missed a "
                         "limit or were evaluated before"]  # fmt: skip
             if self.failed >= IN_A_ROW:
-                raise SignalError(f"{search.signal.name} failed {IN_A_ROW} times in a row; the "
-                                  f"last time: {self.last_error}. Finished trials are kept")  # fmt: skip
+                raise SignalError(
+                    f"{search.signal.name} failed {IN_A_ROW} times in a row; the last time: "
+                    f"{self.last_error}. Finished trials are kept"
+                )
             search.say(self._progress(left))
             self.study.optimize(self._objective, n_trials=1)
 

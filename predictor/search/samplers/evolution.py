@@ -38,7 +38,7 @@ class RegularisedEvolution(Proposer):
             for count in (1, 2, 3):
                 varied = [problem.space.mutated(parent, chance, count)
                           for _ in range(TRIES * problem.draws // 8)]  # fmt: skip
-                fresh = [v for v in problem.within(varied) if problem.space.key(v) not in taken]
+                fresh = [v for v in problem.within(varied) if problem.key(v) not in taken]
                 if fresh:
                     return fresh[0]
         found = problem.feasible(chance, 1, taken)

@@ -75,7 +75,7 @@ class Learned(Proposer):
         for i in order:
             counts = chance.choices((1, 2, 3), (6, 3, 1), k=2 * problem.draws // PARENTS)
             drawn += [space.mutated(done[i].values, chance, count) for count in counts]
-        fresh = {space.key(values): values for values in drawn}
+        fresh = {problem.key(values): values for values in drawn}
         found = problem.within([v for key, v in fresh.items() if key not in taken])
         return found or problem.feasible(chance, KEPT_FEASIBLE, taken)
 
