@@ -1,0 +1,233 @@
+"""``predict-latency search SPACE``: architectures under budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from predictor.commands.options import (
+    Duration,
+    batch_help,
+    complete_device,
+    complete_file,
+    debug_option,
+    json_option,
+    target_options,
+)
+from predictor.commands.output import emit, progress, terminal_style, warn, write_file
+from predictor.commands.profile import Seconds
+from predictor.errors import ConfigError
+
+if TYPE_CHECKING:
+    from predictor.front import SearchResult
+    from predictor.search.study import Search
+
+BUDGETS = ("latency_ms", "macs", "flops", "params", "memory_mb", "model_mb")
+
+
+class Amount(click.ParamType):  # type: ignore[type-arg]
+    """A number above 0, with 5K, 600M or 1.2G allowed."""
+
+    name = "amount"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number."""
+        if isinstance(value, int | float):
+            return float(value)
+        factors = {"K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
+        text = str(value).strip()
+        factor = factors.get(text[-1:].upper(), 1.0)
+        try:
+            number = float(text[:-1] if factor != 1.0 else text) * factor
+        except ValueError:
+            number = -1.0
+        if not 0 < number < 1e30:
+            self.fail(f"'{value}' is no number above 0: use 600M, 1.2G or 5000000", param, ctx)
+        return number
+
+
+@click.command("search")
+@click.argument("space", shell_complete=complete_file)
+@click.option(
+    "--device", "-d", "devices", multiple=True, metavar="NAME", shell_complete=complete_device,
+    help="A device that the latency budget holds on; several give several budgets.",
+)  # fmt: skip
+@click.option(
+    "--latency", "latency_ms", type=Duration(), metavar="TIME",
+    help="Budget of the latency on every device: 15ms, 0.02s, 500us.",
+)  # fmt: skip
+@click.option("--macs", type=Amount(), metavar="N", help="Budget of multiply-accumulates: 300M.")
+@click.option("--flops", type=Amount(), metavar="N", help="Budget of FLOPs (2 x MACs): 600M.")
+@click.option("--params", type=Amount(), metavar="N", help="Budget of parameters: 5M.")
+@click.option(
+    "--memory", "memory_mb", type=Amount(), metavar="MB",
+    help="Budget of memory: weights and the largest sum of live activations.",
+)  # fmt: skip
+@click.option(
+    "--model-size", "model_mb", type=Amount(), metavar="MB", help="Budget of the weights."
+)
+@click.option(
+    "--margin", type=click.FloatRange(0, 10), metavar="SHARE",
+    help="Share of a latency's 90 % interval that its budget keeps free: 0 holds the latency "
+    "itself against it, 1 the interval's upper end. [default: 0.6]",
+)  # fmt: skip
+@click.option("--upper", is_flag=True, help="The same as --margin 1, shown as such.")
+@click.option(
+    "--accuracy", "signal", metavar="SIGNAL",
+    help="What tells accuracy: train.py:evaluate, table:FILE.csv, digits, naswot, synflow, zico, "
+    "gradnorm, ensemble, params or flops. [default: ensemble]",
+)  # fmt: skip
+@click.option(
+    "--trials", type=click.IntRange(min=1), metavar="N",
+    help="Architectures whose accuracy is asked. [default: 200]",
+)  # fmt: skip
+@click.option(
+    "--aim", type=click.Choice(["best", "front"]), default="best", show_default=True,
+    help="The most accurate within the budgets, or all trade-offs of accuracy and latency.",
+)  # fmt: skip
+@click.option(
+    "--sampler", metavar="NAME",
+    help="learned, evolution, random, tpe, nsga2, nsga3 or gp. [default: learned]",
+)  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="[default: 0]")
+@click.option(
+    "--time", "seconds", type=Seconds(), metavar="TIME", help="Stop after 90s, 20min or 2h."
+)
+@click.option(
+    "--storage", metavar="PLACE",
+    help="Keep trials in a file or in postgresql://user@host/name: the same command goes on with "
+    "them, and several processes or machines share them. [default: memory]",
+)  # fmt: skip
+@click.option(
+    "--name", default="search", show_default=True, metavar="NAME",
+    help="The search's name in the storage.",
+)  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N",
+    help="Processes on this machine.",
+)  # fmt: skip
+@click.option(
+    "--data", type=click.Path(path_type=Path), metavar="FILE.npz", shell_complete=complete_file,
+    help="Inputs x and labels y for zero-cost signals. [default: scikit-learn's digits]",
+)  # fmt: skip
+@click.option("--column", metavar="NAME", help="The accuracy's column of a table.")
+@click.option(
+    "--evaluation-time", "evaluation_seconds", type=Seconds(), metavar="TIME",
+    help="Longest evaluation of a function of yours. [default: 1h]",
+)  # fmt: skip
+@click.option(
+    "--output", "-o", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+    help="Write the winners there, each as config.yaml, as a Python module and as ONNX.",
+)  # fmt: skip
+@click.option(
+    "--top", type=click.IntRange(min=1), default=10, show_default=True, metavar="N",
+    help="How many of the front are listed and written.",
+)  # fmt: skip
+@click.option(
+    "--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Write all trials as a table.",
+)  # fmt: skip
+@click.option(
+    "--html", "html_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Write the front and all trials as one page.",
+)  # fmt: skip
+@click.option(
+    "--measure-top", type=click.IntRange(min=1), metavar="N",
+    help="Measure the N best for real and calibrate the device with them.",
+)  # fmt: skip
+@click.option(
+    "--host", metavar="PLACE",
+    help="Where they are measured: ssh://[user@]host, adb://SERIAL. [default: this machine]",
+)  # fmt: skip
+@target_options
+@click.option("--batch", "-b", type=click.IntRange(min=1), default=1, metavar="N", help=batch_help)
+@json_option
+@click.option("--as-worker", is_flag=True, hidden=True)
+@debug_option
+def command(
+    space: str, devices: tuple[str, ...], workers: int, output: Path | None, top: int,
+    csv_file: Path | None, html_file: Path | None, measure_top: int | None, host: str | None,
+    as_json: bool, as_worker: bool, scope: str | None, **asked: Any,
+) -> None:  # fmt: skip
+    """Search SPACE for architectures that are accurate and keep budgets.
+
+    SPACE is a file (see docs/search-space.md), python:FILE.py:CLASS, or one of ofa, fbnet,
+    nasbench201, resnet, vit and decoder. Candidates over budget cost no evaluation.
+    """
+    _refuse_overwriting(space, csv_file, html_file)
+    budget = {name: asked.pop(name) for name in BUDGETS}
+    from predictor.search.crew import Crew
+    from predictor.search.running import make_search
+
+    said = [f"searching {space}"]
+    with Crew(workers, asked["storage"]) as crew, progress(lambda: said[-1]):
+        asked["storage"] = crew.storage
+        made = make_search(
+            space, device=devices or None, scope=scope or "engine", say=said.append,
+            budget={name: value for name, value in budget.items() if value is not None}, **asked,
+        )  # fmt: skip
+        try:
+            crew.start()
+            result = made.run()
+            if crew.wait():
+                result = made.run()  # with what the others evaluated last
+        finally:
+            made.signal.close()
+    if as_worker:
+        return
+    warn((*result.notes, *crew.notes))
+    if measure_top is not None:
+        result = _measured(made, result, measure_top, host, output)
+    _tell(made, result, output, top, csv_file, html_file, as_json)
+
+
+def _refuse_overwriting(space: str, *files: Path | None) -> None:
+    for file in files:
+        if file is not None and Path(space).exists() and file.exists() and file.samefile(space):
+            raise ConfigError(f"{file}: that is the space itself; choose another file")
+
+
+def _measured(
+    made: Search, result: SearchResult, count: int, host: str | None, output: Path | None
+) -> SearchResult:
+    from predictor.search.measured import measure_winners
+
+    said = ["measuring"]
+    with progress(lambda: said[-1]):
+        result, notes = measure_winners(made, result, count, host, output, said.append)
+    warn(notes)
+    return result
+
+
+def _tell(
+    made: Search, result: SearchResult, output: Path | None, top: int, csv_file: Path | None,
+    html_file: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    from predictor.report import front
+
+    if csv_file is not None:
+        write_file(csv_file, front.csv_text(result))
+    if html_file is not None:
+        write_file(html_file, front.html(result))
+    written: Sequence[Path] = ()
+    if output is not None:
+        from predictor.search.winners import write_winners
+
+        with progress("writing the winners"):
+            written = write_winners(result, made.problem.space, output, top)
+    if as_json:
+        from predictor.report.json_report import dumps
+
+        emit(dumps(result.to_dict()))
+    else:
+        emit(front.table(result, style=terminal_style(), top=top))
+    for path in (*written[:1], csv_file, html_file):
+        if path is not None:
+            click.echo(f"written: {path}", err=True)
+    if len(written) > 1:
+        click.echo(f"and {len(written) - 1} more beside it", err=True)
