@@ -1,4 +1,4 @@
-"""Several processes of this machine on one search: the command that runs, started again beside it."""
+"""Several processes of this machine on one search: the running command, started again."""
 
 from __future__ import annotations
 

@@ -38,8 +38,10 @@ def measure_winners(
     if len(pricer.names) > 1:
         raise ConfigError("--measure-top measures on one machine; give one --device")
     if not pricer.space.source:
-        raise ConfigError(f"--measure-top: architectures of {pricer.space.name} have no name that "
-                          "can be measured by; write them with --output and profile those files")  # fmt: skip
+        raise ConfigError(
+            f"--measure-top: architectures of {pricer.space.name} have no name that can be "
+            "measured by; write them with --output and profile those files"
+        )
     chosen = _chosen(result, count)
     with TemporaryDirectory(prefix="predictor-measure-") as scratch:
         found = _measure(pricer.predictors[0], _names(search, chosen), pricer.batch, host,
