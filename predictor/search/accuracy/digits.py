@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Rows = npt.NDArray[np.int64]
-EPOCHS, BATCH, LEARNING_RATE, MOMENTUM, DECAY = 4, 32, 0.05, 0.9, 5e-4
+EPOCHS, BATCH, LEARNING_RATE, MOMENTUM, DECAY = 4, 32, 0.0125, 0.9, 5e-4
 SMALLEST_SIDE, LARGEST_SIDE = 8, 64
 """Pixels a side; between them networks train at a quarter of their own size, where they can."""
 HELD_OUT = 0.25
@@ -29,9 +29,11 @@ class Digits(Signal):
     """Accuracy in percent on held-out images after a few epochs of training.
 
     By default scikit-learn's digits: 1,797 images, 1,348 to train on and 449 to judge by; the
-    split, the order and the weights are drawn from the seed. SGD with momentum 0.9, weight decay
-    5e-4 and a cosine from 0.05 to 0, as NAS-Bench-201 trains (Dong and Yang, ICLR 2020, table 2),
-    with its gradients clipped at norm 5.
+    split, the order and the weights are drawn from the seed. SGD with Nesterov's momentum 0.9,
+    weight decay 5e-4 and a cosine to 0, as NAS-Bench-201 trains (Dong and Yang, ICLR 2020), but
+    from 0.0125, with which deep networks get going in so few steps, and with gradients clipped at
+    norm 5. It tells what trains easily; how the accuracy after a long training on other images
+    ranks, it tells worse than the ensemble of proxies (Spearman 0.4 on 24 NAS-Bench-201 cells).
     """
 
     name, unit = "digits", "%"
