@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -56,8 +57,9 @@ class Trial:
 
     ``key`` is the architecture as text; ``figures`` are ``macs``, ``flops``, ``params``,
     ``model_mb``, ``memory_mb``, and for each device ``latency_ms DEVICE``, ``low_ms DEVICE`` and
-    ``high_ms DEVICE``, with ``measured_ms DEVICE`` where it was measured for real. ``accuracy`` is
-    what the signal said (higher is better, in the signal's own unit), None where it was not asked.
+    ``high_ms DEVICE``, with ``measured_ms DEVICE`` where it was measured for real, and ``risk``,
+    the probability that it turns out over a latency budget. ``accuracy`` is what the signal said
+    (higher is better, in the signal's own unit), None where it was not asked.
     ``violations`` says for every limit that is missed by which factor above it (0.1: 10 % over).
     """
 
@@ -96,6 +98,8 @@ class SearchResult:
     unit: str = ""
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    caution: float = 0.0
+    """What turning out over budget costs, see :attr:`best`."""
 
     @property
     def front(self) -> tuple[Trial, ...]:
@@ -105,9 +109,21 @@ class SearchResult:
 
     @property
     def best(self) -> Trial | None:
-        """The most accurate trial within all limits."""
+        """The trial within all limits that is worth most.
+
+        A trial's worth is its accuracy, less its risk to turn out over budget times ``caution``
+        times its advantage over the median trial: what is over budget is no better than that.
+        """
         done = [t for t in self.trials if t.feasible and t.accuracy is not None]
-        return max(done, key=lambda t: (t.accuracy or 0.0, -t.number), default=None)
+        if not done:
+            return None
+        middle = statistics.median(t.accuracy or 0.0 for t in done)
+
+        def worth(trial: Trial) -> float:
+            left = max(0.0, 1 - self.caution * trial.figures.get("risk", 0.0))
+            return middle + left * ((trial.accuracy or 0.0) - middle)
+
+        return max(done, key=lambda t: (worth(t), -t.number))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values under the same names."""

@@ -72,11 +72,20 @@ class Amount(click.ParamType):  # type: ignore[type-arg]
     "--model-size", "model_mb", type=Amount(), metavar="MB", help="Budget of the weights."
 )
 @click.option(
+    "--caution", type=click.FloatRange(0, 10), metavar="N",
+    help="What it costs to turn out over a latency budget: 0 nothing, 1 all that makes an "
+    "architecture better than the median one. [default: 1]",
+)  # fmt: skip
+@click.option(
     "--margin", type=click.FloatRange(0, 10), metavar="SHARE",
     help="Share of a latency's 90 % interval that its budget keeps free: 0 holds the latency "
-    "itself against it, 1 the interval's upper end. [default: 0.6]",
+    "itself against it, 1 the interval's upper end. [default: 0]",
 )  # fmt: skip
-@click.option("--upper", is_flag=True, help="The same as --margin 1, shown as such.")
+@click.option(
+    "--upper",
+    is_flag=True,
+    help="Hold the upper end of the latency's 90 % interval against the budget.",
+)
 @click.option(
     "--accuracy", "signal", metavar="SIGNAL",
     help="What tells accuracy: train.py:evaluate, table:FILE.csv, digits, naswot, synflow, zico, "

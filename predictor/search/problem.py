@@ -22,6 +22,8 @@ SLOW_DRAWS = 24
 """The same where networks have to be priced whole."""
 ROUNDS = 60
 """How often those are varied that miss the limits by least, before none is said to meet them."""
+NORMAL_90 = 1.6448536
+"""Standard deviations from the middle of a normal distribution to the end of its 90 % interval."""
 KEPT = 16
 """Candidates that are varied."""
 
@@ -31,13 +33,16 @@ class Problem:
     """A space on targets under limits.
 
     ``margin`` is how much of a latency's 90 % interval counts on top of it, for limits that are not
-    of the interval's end anyway: 0 is the latency itself, 1 the upper end.
+    of the interval's end anyway: 0 is the latency itself, 1 the upper end. ``caution`` is what it
+    costs to turn out over a latency budget: with 1 such an architecture is worth no more than the
+    median one, with 0 nothing is lost.
     """
 
     space: SearchSpace
     pricer: Pricer
     limits: tuple[Limit, ...] = ()
     margin: float = 0.0
+    caution: float = 0.0
     _figures: dict[str, dict[str, float]] = field(default_factory=dict, repr=False)
     _keys: dict[tuple[Value, ...], str] = field(default_factory=dict, repr=False)
 
@@ -55,14 +60,15 @@ class Problem:
         return found
 
     def price(self, candidates: Sequence[Values]) -> list[dict[str, float]]:
-        """The figures of candidates; those that were asked for before are remembered."""
+        """The figures of candidates, ``risk`` among them; each is worked out once."""
         keys = [self.key(values) for values in candidates]
         new = {key: values for key, values in zip(keys, candidates, strict=True)
                if key not in self._figures}  # fmt: skip
         if new:
             found = self.pricer.price(list(new.values()))
             for i, key in enumerate(new):
-                self._figures[key] = {name: float(column[i]) for name, column in found.items()}
+                own = {name: float(column[i]) for name, column in found.items()}
+                self._figures[key] = {**own, "risk": self.risk(own)}
         return [self._figures[key] for key in keys]
 
     def violations(self, figures: Mapping[str, float]) -> dict[str, float]:
@@ -81,6 +87,27 @@ class Problem:
             high = figures[figure_name("high_ms", limit.device)]
             value *= (high / value) ** self.margin if value else 1.0
         return value / limit.limit - 1
+
+    def risk(self, figures: Mapping[str, float]) -> float:
+        """Probability that a latency budget will not be kept, the latency being known as its 90 %
+        interval says (normal in logarithms)."""
+        kept = 1.0
+        for limit in self.limits:
+            if limit.quantity != "latency_ms" or limit.upper:
+                continue
+            value = figures[figure_name("latency_ms", limit.device)]
+            high = figures[figure_name("high_ms", limit.device)]
+            room, spread = math.log(limit.limit / value), math.log(high / value) / NORMAL_90
+            if spread > 0:
+                kept *= 0.5 * math.erfc(-room / spread / math.sqrt(2))
+            elif room < 0:
+                kept = 0.0
+        return 1 - kept
+
+    def weights(self, figures: Sequence[Mapping[str, float]]) -> Floats:
+        """What is left of each candidate's advantage over the median one, given its risk."""
+        risks = np.array([own["risk"] for own in figures])
+        return np.maximum(0.0, 1 - self.caution * risks)
 
     def miss(self, figures: Mapping[str, float]) -> float:
         """How far from the limits a candidate is; 0 within all."""

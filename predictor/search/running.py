@@ -18,9 +18,8 @@ from predictor.search.study import Search, limits_of
 if TYPE_CHECKING:
     from predictor.device import Device
 
-DEFAULT_MARGIN = 0.6
-"""Share of a latency's interval that a budget keeps free. Chosen on NAS-Bench-201 with latencies
-predicted from ten measurements, see docs/search-margin.md: 6 % of answers or fewer go over."""
+DEFAULT_CAUTION = 1.0
+"""See :class:`~predictor.search.problem.Problem`. docs/search-margin.md shows what others do."""
 DEFAULT_TRIALS, DEFAULT_SIGNAL = 200, "ensemble"
 QUANTITIES = ("latency_ms", "macs", "flops", "params", "memory_mb", "model_mb")
 
@@ -49,9 +48,10 @@ def make_search(
     device: str | Device | Sequence[str | Device] | None = None,
     budget: Mapping[str, float] | None = None, signal: Any = None, trials: int | None = None,
     sampler: str | None = None, seed: int | None = None, aim: str = "best",
-    margin: float | None = None, upper: bool = False, runtime: str | None = None,
-    precision: str | None = None, layout: str | None = None, power_mode: str | None = None,
-    software: str | None = None, batch: int = 1, scope: str = "engine",
+    margin: float | None = None, caution: float | None = None, upper: bool = False,
+    runtime: str | None = None, precision: str | None = None, layout: str | None = None,
+    power_mode: str | None = None, software: str | None = None, batch: int = 1,
+    scope: str = "engine",
     storage: str | None = None, name: str = "search", seconds: float | None = None,
     data: Any = None, column: str | None = None, evaluation_seconds: float | None = None,
     say: Callable[[str], None] = lambda text: None,
@@ -69,6 +69,8 @@ def make_search(
         sampler, seed: a strategy of :mod:`predictor.search.samplers`, and its seed.
         aim: ``best`` within the budgets, or the whole ``front``.
         margin: share of a latency's 90 % interval that its budget keeps free.
+        caution: what turning out over a latency budget costs; 1 is as much as the median
+            architecture is worse.
         upper: hold the upper end of the interval against the budget instead.
         runtime, precision, layout, power_mode, software, batch, scope: as in ``predict``.
         storage, name, seconds: see :class:`~predictor.search.study.Search`.
@@ -91,11 +93,13 @@ def make_search(
     )  # fmt: skip
     pricer = Pricer(loaded.space, predictors, batch=batch, scope=scope)
     limits = _limits(loaded, budget)
-    share = DEFAULT_MARGIN if margin is None else margin
-    if not 0 <= share <= 10:
-        raise ConfigError(f"margin {share}: use 0 (the latency itself) to 10; 1 is the upper end "
-                          "of its 90 % interval")  # fmt: skip
-    problem = Problem(loaded.space, pricer, limits_of(limits, pricer.names, upper=upper), share)
+    for word, value in (("margin", margin), ("caution", caution)):
+        if value is not None and not 0 <= value <= 10:
+            raise ConfigError(f"{word} {value}: use 0 to 10")
+    problem = Problem(
+        loaded.space, pricer, limits_of(limits, pricer.names, upper=upper), margin or 0.0,
+        DEFAULT_CAUTION if caution is None else caution,
+    )  # fmt: skip
     chosen = said.get("seed", 0) if seed is None else seed
     word = sampler or said.get("sampler") or samplers.DEFAULT
     if word not in samplers.makers():

@@ -3,7 +3,8 @@
 A Gaussian process over the parameters' values and the sizes of a candidate (MACs, parameters,
 latencies) says of thousands of candidates within the limits how good they may be; the one with the
 largest expected improvement over the best (Jones et al., 1998), or over the front below its
-latencies, is evaluated. Candidates are drawn evenly and as variations of the best. Accuracies are
+latencies, is evaluated. A candidate that may turn out over budget is worth as much less as that is
+likely. Candidates are drawn evenly and as variations of the best. Accuracies are
 learned as normal quantiles of their ranks.
 """
 
@@ -59,8 +60,12 @@ class Learned(Proposer):
         known = [one.figures for one in own]
         process = self._learn([one.values for one in own], known, scores, len(done))
         mean, spread = process.predict(self._groups(pool, figures))
-        best = np.full(len(pool), scores.max())
-        if self.front:
+        if not self.front:
+            # Scores are 0 at the median, so a risk takes its share of mean and spread alike.
+            best = np.full(len(pool), (self.problem.weights(known) * scores).max())
+            left = self.problem.weights(figures)
+            mean, spread = left * mean, np.maximum(left * spread, 1e-12)
+        else:
             names = objectives(self.problem)
             best = best_below(table(known, names), scores, table(figures, names))
             best = np.where(np.isinf(best), scores.min(), best)

@@ -45,7 +45,11 @@ class Proposer(ABC):
 
 
 def sampler_of(proposer: Proposer, seed: int) -> optuna.samplers.BaseSampler:
-    """The Optuna sampler that asks ``proposer``; what it draws depends on seed and trial only."""
+    """The Optuna sampler that asks ``proposer``.
+
+    What it draws depends on the seed and on how many trials came before; those whose worker died
+    do not count, so the trial that is done in place of one proposes what that one would have.
+    """
     from optuna.samplers import BaseSampler
     from optuna.trial import TrialState
 
@@ -53,6 +57,8 @@ def sampler_of(proposer: Proposer, seed: int) -> optuna.samplers.BaseSampler:
         def __init__(self) -> None:
             self._done: dict[int, Done] = {}
             self._taken: dict[int, str] = {}
+            self._dead: set[int] = set()
+            self._final: set[int] = set()
 
         def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
             """All parameters at once."""
@@ -60,8 +66,8 @@ def sampler_of(proposer: Proposer, seed: int) -> optuna.samplers.BaseSampler:
 
         def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
             """A candidate; a random one where there is no other within the limits."""
-            chance = Random(f"{seed} {trial.number}")
             self._read(study.get_trials(deepcopy=False), trial.number)
+            chance = Random(f"{seed} {trial.number - len(self._dead)}")
             done = [self._done[number] for number in sorted(self._done)]
             found = proposer.propose(done, set(self._taken.values()), chance)
             return dict(found or proposer.problem.space.random(chance))
@@ -75,13 +81,16 @@ def sampler_of(proposer: Proposer, seed: int) -> optuna.samplers.BaseSampler:
         def _read(self, trials: Sequence[Any], own: int) -> None:
             for trial in trials:
                 number = trial.number
-                if number == own or number in self._done:
+                if number == own or number in self._final:
+                    continue
+                if trial.state.is_finished():
+                    self._final.add(number)
+                if trial.state == TrialState.FAIL and "failed" not in trial.user_attrs:
+                    self._taken.pop(number, None)  # its worker died: it may be tried again
+                    self._dead.add(number)
                     continue
                 about = trial.user_attrs.get(ABOUT)
                 if about is None:
-                    continue
-                if trial.state == TrialState.FAIL and "failed" not in trial.user_attrs:
-                    self._taken.pop(number, None)  # its worker died: it may be tried again
                     continue
                 found = json.loads(about)
                 self._taken[number] = found["key"]
@@ -105,4 +114,16 @@ def distributions(problem: Problem) -> dict[str, Any]:
             found[name] = IntDistribution(numbers[0], numbers[-1], step=min(steps))
         else:
             found[name] = CategoricalDistribution(tuple(values))
+    return found
+
+
+def suggested(trial: optuna.Trial, name: str, kind: Any) -> Value:
+    """The value of a parameter that a trial has."""
+    from optuna.distributions import CategoricalDistribution
+
+    found: Value
+    if isinstance(kind, CategoricalDistribution):
+        found = trial.suggest_categorical(name, kind.choices)  # type: ignore[assignment]
+    else:
+        found = trial.suggest_int(name, kind.low, kind.high, step=kind.step)
     return found

@@ -44,9 +44,12 @@ def objectives(problem: Problem) -> tuple[str, ...]:
 
 
 def standings(done: Sequence[Done], problem: Problem, *, front: bool) -> list[float]:
-    """Fitness of evaluated candidates: accuracy, or how far the front lies beyond it (0: on it)."""
+    """Fitness of evaluated candidates: what they are worth, their risk to be over budget taken into
+    account, or how far the front lies beyond them (0: on it)."""
     accuracy = np.array([one.accuracy for one in done])
     if not front:
-        return [float(value) for value in accuracy]
+        middle = float(np.median(accuracy))
+        worth = middle + problem.weights([one.figures for one in done]) * (accuracy - middle)
+        return [float(value) for value in worth]
     costs = table([one.figures for one in done], objectives(problem))
     return [float(value) for value in accuracy - best_below(costs, accuracy, costs)]
