@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from predictor.commands.options import (
     json_option,
     target_options,
 )
-from predictor.commands.output import emit, progress, terminal_style, warn, write_file
+from predictor.commands.output import emit, progress, terminal_style, write_file
 from predictor.commands.profile import Seconds
 from predictor.errors import ConfigError
 
@@ -51,6 +52,28 @@ class Amount(click.ParamType):  # type: ignore[type-arg]
         return number
 
 
+class Megabytes(Amount):
+    """Megabytes: 8, 8MB, 500KB or 1.5GB."""
+
+    name = "megabytes"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number of them."""
+        if isinstance(value, int | float):
+            return float(value)
+        text = str(value).strip().upper().removesuffix("B")
+        factor = {"K": 1e-3, "M": 1.0, "G": 1e3}.get(text[-1:])
+        try:
+            number = float(text if factor is None else text[:-1]) * (factor or 1.0)
+        except ValueError:
+            number = -1.0
+        if not 0 < number < 1e12:
+            self.fail(f"'{value}' is no size above 0: use 8, 8MB, 500KB or 1.5GB", param, ctx)
+        return number
+
+
 @click.command("search")
 @click.argument("space", shell_complete=complete_file)
 @click.option(
@@ -65,11 +88,11 @@ class Amount(click.ParamType):  # type: ignore[type-arg]
 @click.option("--flops", type=Amount(), metavar="N", help="Budget of FLOPs (2 x MACs): 600M.")
 @click.option("--params", type=Amount(), metavar="N", help="Budget of parameters: 5M.")
 @click.option(
-    "--memory", "memory_mb", type=Amount(), metavar="MB",
+    "--memory", "memory_mb", type=Megabytes(), metavar="MB",
     help="Budget of memory: weights and the largest sum of live activations.",
 )  # fmt: skip
 @click.option(
-    "--model-size", "model_mb", type=Amount(), metavar="MB", help="Budget of the weights."
+    "--model-size", "model_mb", type=Megabytes(), metavar="MB", help="Budget of the weights."
 )
 @click.option(
     "--caution", type=click.FloatRange(0, 10), metavar="N",
@@ -168,13 +191,13 @@ def command(
     SPACE is a file (see docs/search-space.md), python:FILE.py:CLASS, or one of ofa, fbnet,
     nasbench201, resnet, vit and decoder. Candidates over budget cost no evaluation.
     """
-    _refuse_overwriting(space, csv_file, html_file)
+    _refuse_files(csv_file, html_file, space, asked["signal"], asked["data"], asked["storage"])
     budget = {name: asked.pop(name) for name in BUDGETS}
     from predictor.search.crew import Crew
     from predictor.search.running import make_search
 
     said = [f"searching {space}"]
-    with Crew(workers, asked["storage"]) as crew, progress(lambda: said[-1]):
+    with Crew(1 if as_worker else workers, asked["storage"]) as crew, progress(lambda: said[-1]):
         asked["storage"] = crew.storage
         made = make_search(
             space, device=devices or None, scope=scope or "engine", say=said.append,
@@ -189,16 +212,26 @@ def command(
             made.signal.close()
     if as_worker:
         return
-    warn((*result.notes, *crew.notes))
+    result = replace(result, notes=(*result.notes, *crew.notes))
     if measure_top is not None:
         result = _measured(made, result, measure_top, host, output)
     _tell(made, result, output, top, csv_file, html_file, as_json)
 
 
-def _refuse_overwriting(space: str, *files: Path | None) -> None:
-    for file in files:
-        if file is not None and Path(space).exists() and file.exists() and file.samefile(space):
-            raise ConfigError(f"{file}: that is the space itself; choose another file")
+def _refuse_files(csv_file: Path | None, html_file: Path | None, *read: Any) -> None:
+    """Refuse, before hours are spent, to write over what the search reads or where it cannot."""
+    for file in (csv_file, html_file):
+        if file is None:
+            continue
+        if not file.absolute().parent.is_dir():
+            raise ConfigError(f"{file}: there is no folder {file.parent}; make it first")
+        for text in map(str, filter(None, read)):
+            # FILE, table:FILE, FILE:FUNCTION, python:FILE:CLASS
+            for piece in (text, text.partition(":")[2], *text.split(":")):
+                if piece and file.exists() and Path(piece).exists() and file.samefile(piece):
+                    raise ConfigError(f"{file}: the search reads that; choose another file")
+    if csv_file is not None and csv_file == html_file:
+        raise ConfigError(f"{csv_file}: --csv and --html cannot be one file")
 
 
 def _measured(
@@ -209,8 +242,7 @@ def _measured(
     said = ["measuring"]
     with progress(lambda: said[-1]):
         result, notes = measure_winners(made, result, count, host, output, said.append)
-    warn(notes)
-    return result
+    return replace(result, notes=(*result.notes, *notes))
 
 
 def _tell(
@@ -219,22 +251,24 @@ def _tell(
 ) -> None:  # fmt: skip
     from predictor.report import front
 
-    if csv_file is not None:
-        write_file(csv_file, front.csv_text(result))
-    if html_file is not None:
-        write_file(html_file, front.html(result))
     written: Sequence[Path] = ()
-    if output is not None:
-        from predictor.search.winners import write_winners
+    try:
+        if csv_file is not None:
+            write_file(csv_file, front.csv_text(result))
+        if html_file is not None:
+            write_file(html_file, front.html(result))
+        if output is not None:
+            from predictor.search.winners import write_winners
 
-        with progress("writing the winners"):
-            written = write_winners(result, made.problem.space, output, top)
-    if as_json:
-        from predictor.report.json_report import dumps
+            with progress("writing the winners"):
+                written = write_winners(result, made.problem.space, output, top)
+    finally:  # what was found is told where a file cannot be written, too
+        if as_json:
+            from predictor.report.json_report import dumps
 
-        emit(dumps(result.to_dict()))
-    else:
-        emit(front.table(result, style=terminal_style(), top=top))
+            emit(dumps(result.to_dict()))
+        else:
+            emit(front.table(result, style=terminal_style(), top=top))
     for path in (*written[:1], csv_file, html_file):
         if path is not None:
             click.echo(f"written: {path}", err=True)

@@ -49,10 +49,12 @@ class Crew:
 
     def start(self) -> None:
         """Start the others."""
-        own = [*sys.argv[1:], "--workers", "1", "--as-worker", "--storage", str(self.storage)]
+        own = sys.argv[1:]
+        end = own.index("--") if "--" in own else len(own)
+        own[end:end] = ["--workers", "1", "--as-worker", "--storage", str(self.storage)]
         for _ in range(self.count - 1):
             self._others.append(subprocess.Popen(
-                [sys.executable, "-m", "predictor", *own], stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "predictor.cli", *own], stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             ))  # fmt: skip
 

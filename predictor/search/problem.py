@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +23,15 @@ SLOW_DRAWS = 24
 """The same where networks have to be priced whole."""
 ROUNDS = 60
 """How often those are varied that miss the limits by least, before none is said to meet them."""
+LONGEST_KEY = 200
+"""Characters of an architecture in a message."""
 NORMAL_90 = 1.6448536
 """Standard deviations from the middle of a normal distribution to the end of its 90 % interval."""
 KEPT = 16
 """Candidates that are varied."""
+FEW, SLOW_FEW = 4096, 256
+"""Spaces of so few choices are priced as a whole: what is left of them is then known for certain.
+The second holds where networks are priced whole."""
 
 
 @dataclass
@@ -122,8 +128,12 @@ class Problem:
         """Up to ``count`` candidates within the limits whose keys are not in ``seen``.
 
         Drawn evenly where that finds enough; else those that miss the limits by least are varied
-        until they meet them.
+        until they meet them. Of a small space all are known, so that none is missed.
         """
+        every = self._every
+        if every is not None:
+            left = [v for v in self.within(every) if self.key(v) not in seen]
+            return chance.sample(left, min(count, len(left)))
         found: dict[str, Values] = {}
         pool: list[Values] = []
         for _ in range(ROUNDS):
@@ -140,6 +150,17 @@ class Problem:
             best = sorted(zip([self.miss(own) for own in figures], range(len(drawn)), strict=True))
             pool = [drawn[i] for _, i in best[:KEPT]]
         return list(found.values())[:count]
+
+    @functools.cached_property
+    def _every(self) -> list[Values] | None:
+        """All architectures of a small space, each once; None of a larger one."""
+        space = self.space
+        self.price([space.random(Random(0))])  # how it is priced is known from here on
+        if space.size > (SLOW_FEW if self.pricer.way == "whole" else FEW):
+            return None
+        drawn = (space.canonical(dict(zip(space.parameters, chosen, strict=True)))
+                 for chosen in itertools.product(*space.parameters.values()))  # fmt: skip
+        return list({self.key(values): values for values in drawn}.values())
 
     def nearest(self, chance: Random) -> tuple[Values, dict[str, float]]:
         """The candidate that misses the limits by least, as far as varying the best finds it."""
@@ -168,13 +189,19 @@ class Problem:
         raise BudgetExceeded("\n".join(self._misses(values, figures)))
 
     def _misses(self, values: Values, figures: Mapping[str, float]) -> Iterator[str]:
+        from predictor.report.front_figures import figure_text, limit_text
+
+        key = self.space.key(values)
+        key = key if len(key) <= LONGEST_KEY else f"{key[: LONGEST_KEY - 1]}…"
         yield (f"no architecture of {self.space.name} was found within the budgets. The nearest, "
-               f"{self.space.key(values)[:200]}:")  # fmt: skip
+               f"{key}:")  # fmt: skip
         for limit in self.limits:
-            over = self.excess(limit, figures)
-            said = f"misses it by {over:.1%}" if over > 0 else "keeps it"
-            value = figures[limit.name]
-            yield f"  {limit.name}: {value:.6g}, budget {limit.limit:.6g}: {said}"
+            over = 100 * self.excess(limit, figures)
+            said = "keeps it" if over <= 0 else f"{over:,.1f} % over"
+            if self.margin and limit.quantity == "latency_ms" and not limit.upper:
+                said += f" with a margin of {self.margin:g}"
+            have, most = figure_text(limit.name, figures[limit.name]), limit_text(limit)
+            yield f"  {have} of {most}: {said}"
         yield "Raise what is missed, or widen the space."
 
     @functools.cached_property

@@ -157,7 +157,7 @@ def _signal(
 
 def _beside(text: str, loaded: LoadedSpace) -> str:
     """A file that a space's file names lies beside it."""
-    head, colon, rest = text.partition(":")
+    head, colon, rest = text.removeprefix("python:").partition(":")
     folder = Path(loaded.file).parent
     if not loaded.file or folder == Path():
         return text

@@ -64,7 +64,7 @@ class Learned(Proposer):
             # Scores are 0 at the median, so a risk takes its share of mean and spread alike.
             best = np.full(len(pool), (self.problem.weights(known) * scores).max())
             left = self.problem.weights(figures)
-            mean, spread = left * mean, np.maximum(left * spread, 1e-12)
+            mean, spread = left * mean, left * spread
         else:
             names = objectives(self.problem)
             best = best_below(table(known, names), scores, table(figures, names))
@@ -123,6 +123,7 @@ def expected_improvement(mean: Floats, spread: Floats, best: Floats) -> Floats:
     """Expected excess of a normal variable over ``best``."""
     from scipy.special import ndtr
 
+    spread = np.maximum(spread, 1e-12)
     above = (mean - best) / spread
     density = np.exp(-0.5 * above**2) / np.sqrt(2 * np.pi)
     found: Floats = spread * (above * ndtr(above) + density)
