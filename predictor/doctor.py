@@ -25,6 +25,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "timm": ("torch", "timm"),
     "transformers": ("torch", "transformers"),
     "train": ("lightgbm", "optuna", "scikit-learn", "scipy"),
+    "search": ("optuna", "scipy", "pg8000"),
 }
 """Optional dependencies and the distributions that each needs; a test holds it to pyproject."""
 

@@ -7,6 +7,7 @@ attributes, so any process that opens the storage can go on, and optuna-dashboar
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -15,13 +16,23 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from predictor.errors import ConfigError, PredictorError
-from predictor.front import Limit, SearchResult, State, Trial, Value, pareto
+from predictor.front import Limit, SearchResult, State, Trial, pareto
 from predictor.search import samplers
 from predictor.search.candidate import Candidate, Pruned, Signal, SignalError
 from predictor.search.problem import Problem
-from predictor.search.samplers.proposer import ABOUT, distributions
+from predictor.search.samplers.proposer import ABOUT, distributions, suggested
 from predictor.search.samplers.standing import objectives
-from predictor.search.storage import WORKER, close_dead, open_storage, told_if_gone, worker_name
+from predictor.search.storage import (
+    WORKER,
+    close_dead,
+    close_silent,
+    is_database_error,
+    is_here,
+    leave,
+    open_storage,
+    told_if_gone,
+    working,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -32,6 +43,8 @@ IN_A_ROW = 10
 """Failed evaluations one after the other that end a search: the signal is broken."""
 PROPOSALS = 200
 """Proposals in a row that miss a limit or were evaluated before, until a search gives up."""
+LOOK_S = 0.5
+"""How often a worker that has nothing left to begin looks whether the others are done."""
 AIMS = ("best", "front")
 
 
@@ -61,6 +74,8 @@ class Search:
     def run(self) -> SearchResult:
         """Search until all trials are done, the time is up, or nothing is left to try.
 
+        Trials that other workers have are waited for: should one die, its trial is done here.
+
         Raises:
             BudgetExceeded: no candidate keeps the limits.
             ConfigError: the storage holds another search under that name.
@@ -71,14 +86,19 @@ class Search:
             raise ConfigError(f"unknown aim '{self.aim}': use best or front")
         start = time.monotonic()
         self.problem.refuse_unmeetable(self.seed)
-        with told_if_gone(self.storage):
-            study = self._study()
-            notes = _Loop(self, study, start).run()
+        with told_if_gone(self.storage), working() as worker:
+            study = self._study(worker)
+            try:
+                notes = _Loop(self, study, start, worker).run()
+            except BaseException:
+                with contextlib.suppress(Exception):  # what ended the search is what is told
+                    leave(study, worker)
+                raise
             return self.result(study, time.monotonic() - start, notes)
 
     # -- the study ------------------------------------------------------------------------------
 
-    def _study(self) -> optuna.Study:
+    def _study(self, worker: str) -> optuna.Study:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # failures are in the result
@@ -87,18 +107,11 @@ class Search:
         up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
         sampler = samplers.find(self.sampler, self.problem, self.seed, front=front)
         pruner = optuna.pruners.MedianPruner() if self.prunes else optuna.pruners.NopPruner()
-        try:
-            study = optuna.create_study(
-                storage=open_storage(self.storage), sampler=sampler, pruner=pruner,
-                study_name=self.name, directions=[up, *[down] * costs], load_if_exists=True,
-            )  # fmt: skip
-        except ValueError as error:
-            raise ConfigError(f"--storage: '{self.name}' is a search with another aim ({error}); "
-                              "give it another --name") from error  # fmt: skip
+        study = optuna.create_study(
+            storage=open_storage(self.storage, worker), sampler=sampler, pruner=pruner,
+            study_name=self.name, directions=[up, *[down] * costs], load_if_exists=True,
+        )  # fmt: skip
         self._refuse_another(study)
-        closed = close_dead(study)
-        if closed:
-            self.say(f"{closed} trials of workers that are gone will be tried again")
         return study
 
     def _task(self) -> dict[str, Any]:
@@ -152,10 +165,12 @@ class Search:
             return None  # its worker died before it knew what the trial was
         about = json.loads(about)
         violations = {name: over for name, over in kept.constraints.items() if over > 0}
+        state = _state(kept, violations)
+        ended = state is State.FAILED and FAILED not in kept.user_attrs
         return Trial(
             kept.number, about["key"], self.problem.space.canonical(kept.params),
-            _state(kept, violations), kept.values[0] if kept.values else None, about["figures"],
-            violations, error=kept.user_attrs.get(ERROR, ""),
+            state, kept.values[0] if kept.values else None, about["figures"], violations,
+            error=kept.user_attrs.get(ERROR, "its worker was ended" if ended else ""),
         )  # fmt: skip
 
 
@@ -177,25 +192,37 @@ def _short(value: Any) -> str:
 class _Loop:
     """One worker's trials."""
 
-    def __init__(self, search: Search, study: optuna.Study, start: float) -> None:
+    def __init__(self, search: Search, study: optuna.Study, start: float, worker: str) -> None:
         self.search, self.study, self.start = search, study, start
         self.problem, self.signal = search.problem, search.signal
         self.known: dict[str, float] = {}
-        self.worker = worker_name()
+        self.worker = worker
         self.idle = self.failed = 0
         self.last_error = ""
-        self._seen: set[int] = set()
+        self._seen: dict[int, bool] = {}
+        self._awaited = 0
         self._front = search.aim == "front"
+        self._heard = search.storage is not None and "://" in search.storage
+        self._own: tuple[int, Any] | None = None
 
     def run(self) -> list[str]:
         """Trials until it is enough; notes on why it ended early."""
         search = self.search
         while True:
+            closed = close_dead(self.study)
+            if closed:
+                search.say(f"{closed} trials of workers that are gone will be tried again")
             left = search.trials - self._counted()
-            if left <= 0:
+            if left <= 0 and not self._awaited:
                 return []
             if search.seconds is not None and time.monotonic() - self.start > search.seconds:
-                return [f"stopped after {search.seconds:.0f} s with {left} trials left"]
+                return [f"stopped after {search.seconds:.0f} s with "
+                        f"{max(left, 0) + self._awaited} trials left"]  # fmt: skip
+            if left <= 0:
+                search.say(f"waiting for {self._awaited} trials of other workers")
+                time.sleep(LOOK_S)
+                close_silent(self.study)
+                continue
             if self.idle >= PROPOSALS:
                 return [f"stopped with {left} trials left: the last {PROPOSALS} proposals missed a "
                         "limit or were evaluated before"]  # fmt: skip
@@ -205,34 +232,80 @@ class _Loop:
                     f"{self.last_error}. Finished trials are kept"
                 )
             search.say(self._progress(left))
+            self._one()
+
+    def _one(self) -> None:
+        """One trial. Others close it where nothing was heard of this worker for too long."""
+        from optuna.trial import TrialState
+
+        self._own = None
+        try:
             self.study.optimize(self._objective, n_trials=1)
+        except Exception:
+            if self._own is None:
+                raise
+            number, found = self._own
+            trial = self.study.get_trials(deepcopy=False)[number]
+            if trial.state == TrialState.RUNNING and isinstance(found, float | tuple):
+                self.study.tell(number, found)  # the storage was away for a moment
+                return
+            if trial.state != TrialState.FAIL or FAILED in trial.user_attrs:
+                raise
+            self.search.say(f"trial {number} was given up by another worker meanwhile")
+            if found is not None:
+                self._again(trial, found)
+
+    def _again(self, trial: Any, found: float | tuple[float, ...]) -> None:
+        """Tell the outcome of a trial that was closed meanwhile as that of a new one."""
+        from optuna.trial import create_trial
+
+        self.study.add_trial(create_trial(
+            values=[found] if isinstance(found, float) else list(found), params=trial.params,
+            distributions=trial.distributions, user_attrs=trial.user_attrs,
+            system_attrs=trial.system_attrs,
+        ))  # fmt: skip
 
     def _counted(self) -> int:
         """Evaluations that are done or under way, here and elsewhere."""
         from optuna.trial import TrialState
 
-        count = 0
+        count = self._awaited = 0
         for trial in self.study.get_trials(deepcopy=False):
-            over = any(value > 0 for value in trial.constraints.values())
-            again = trial.user_attrs.get("again")
-            dead = trial.state == TrialState.FAIL and FAILED not in trial.user_attrs
-            if not (over or again or dead):
-                count += 1
-                if trial.state == TrialState.COMPLETE and ABOUT in trial.user_attrs:
-                    self._remember(trial)
+            counts = self._seen.get(trial.number)
+            if counts is None:
+                over = any(value > 0 for value in trial.constraints.values())
+                again = trial.user_attrs.get("again")
+                dead = trial.state == TrialState.FAIL and FAILED not in trial.user_attrs
+                counts = not (over or again or dead)
+                if trial.state.is_finished():
+                    self._seen[trial.number] = counts
+                    if counts and trial.state == TrialState.COMPLETE:
+                        self._remember(trial)
+                elif self._heard or is_here(trial.user_attrs.get(WORKER, "")):
+                    self._awaited += 1
+            count += counts
         return count
 
     def _remember(self, trial: Any) -> None:
-        if trial.number not in self._seen:
-            self._seen.add(trial.number)
+        if ABOUT in trial.user_attrs:
             self.known[json.loads(trial.user_attrs[ABOUT])["key"]] = trial.values[0]
 
     def _objective(self, trial: optuna.Trial) -> float | tuple[float, ...]:
         import optuna
 
-        trial.set_user_attr(WORKER, self.worker)
+        try:
+            found = self._evaluated(trial)
+        except (optuna.TrialPruned, optuna.exceptions.UpdateFinishedTrialError):
+            self._own = trial.number, None
+            raise
+        self._own = trial.number, found
+        return found
+
+    def _evaluated(self, trial: optuna.Trial) -> float | tuple[float, ...]:
+        import optuna
+
         kinds = distributions(self.problem)
-        drawn = {name: _suggested(trial, name, kind) for name, kind in kinds.items()}
+        drawn = {name: suggested(trial, name, kind) for name, kind in kinds.items()}
         values = self.problem.space.canonical(drawn)
         figures = self.problem.price([values])[0]
         candidate = Candidate(self.problem.space, values, _pruning(trial, self._front))
@@ -259,9 +332,7 @@ class _Loop:
             return self.known[candidate.key]
         self.idle = 0
         try:
-            accuracy = float(self.signal.score(candidate))
-            if not math.isfinite(accuracy):
-                raise SignalError(f"{self.signal.name} gave {accuracy}, which is no accuracy")
+            accuracy = self._score(candidate)
         except Pruned as pruned:
             trial.set_user_attr(ERROR, str(pruned))
             self.failed = 0
@@ -279,6 +350,24 @@ class _Loop:
         self.known[candidate.key] = accuracy
         return accuracy
 
+    def _score(self, candidate: Candidate) -> float:
+        """What the signal says; whatever else it raises, it failed on this candidate."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        name = self.signal.name
+        try:
+            accuracy = float(self.signal.score(candidate))
+        except (Pruned, PredictorError, UpdateFinishedTrialError):
+            raise
+        except Exception as error:
+            if is_database_error(error):
+                raise  # it reported an intermediate accuracy, and the storage went away
+            said = f"{candidate.key}: {name} raised {type(error).__name__}: {error}"
+            raise SignalError(said) from error
+        if not math.isfinite(accuracy):
+            raise SignalError(f"{candidate.key}: {name} gave {accuracy}, which is no accuracy")
+        return accuracy
+
     def _progress(self, left: int) -> str:
         done = self.search.trials - left
         best = max(self.known.values(), default=None)
@@ -288,18 +377,6 @@ class _Loop:
         spent = time.monotonic() - self.start
         rest = f", about {spent / done * left:.0f} s left" if done > 5 else ""
         return f"{done} of {self.search.trials} trials{said}{rest}"
-
-
-def _suggested(trial: optuna.Trial, name: str, kind: Any) -> Value:
-    """The value of a parameter."""
-    from optuna.distributions import CategoricalDistribution
-
-    found: Value
-    if isinstance(kind, CategoricalDistribution):
-        found = trial.suggest_categorical(name, kind.choices)  # type: ignore[assignment]
-    else:
-        found = trial.suggest_int(name, kind.low, kind.high, step=kind.step)
-    return found
 
 
 def _pruning(trial: optuna.Trial, front: bool) -> Callable[[int, float], bool]:
