@@ -80,7 +80,7 @@ def _measure(
     draft = make_plan(
         plan, name=predictor.device.name, runtime=target.runtime, precision=target.precision,
         threads=1, device="cuda" if predictor.device.kind == "gpu" else "cpu",
-        networks=tuple(names), say=say,
+        networks=tuple(names), medley_count=0, kernels=0, say=say,
     )  # fmt: skip
     say(f"measuring {len(draft.tasks)} networks")
     place = hosts.find(host, folder / session.BOARD)

@@ -89,9 +89,13 @@ def _files(
     result: SearchResult, space: Space, trial: Trial, rank: int, total: int
 ) -> Iterator[tuple[str, bytes]]:
     about = _about(result, trial, rank, total)
-    settings = dict(space.config(trial.values))
-    yield "config.yaml", _config(result, settings, about).encode()
-    graph, left = space.graph(trial.values), list[str]()
+    left = list[str]()
+    try:
+        settings = dict(space.config(trial.values))
+        yield "config.yaml", _config(result, settings, about).encode()
+    except PredictorError as error:
+        left.append(f"config.yaml: {error}")
+    graph = space.graph(trial.values)
     try:
         yield "network.py", source_of(graph, about=about).encode()
     except PredictorError as error:
