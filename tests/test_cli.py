@@ -172,7 +172,8 @@ def test_every_option_is_documented_and_no_other(name: str) -> None:
         ]
         assert all(f"### {name} {sub.name}" in sections[name] for sub in inner if sub)
         found += [sub for sub in inner if sub]
-    params = [param for one in found for param in one.params]
+    params = [param for one in found for param in one.params
+              if not getattr(param, "hidden", False)]  # fmt: skip
     options = {
         option for param in params if isinstance(param, click.Option) for option in param.opts
     }

@@ -6,6 +6,7 @@ import json
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from random import Random
 
 import pytest
 import yaml
@@ -50,6 +51,19 @@ def test_it_runs(name: str, examples: Path, capsys: pytest.CaptureFixture[str]) 
     low, high = estimate["interval_ms"]
     assert 0 < low < estimate["latency_ms"] < high
     assert estimate["kernels"]
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in EXAMPLES.glob("space-*.yaml")))
+def test_a_space_is_loaded_and_a_candidate_priced(name: str, examples: Path) -> None:
+    if name == "space-python.yaml":
+        pytest.importorskip("torch", reason="its networks are modules")
+    from predictor.pipeline import Predictor
+    from predictor.search.pricing import Pricer
+    from predictor.search.spaces.find import load_space
+
+    space = load_space(name).space
+    figures = Pricer(space, [Predictor("jetson")]).price([space.random(Random(0))])
+    assert figures["latency_ms jetson-orin-nano"][0] > 0
 
 
 def test_every_config_names_its_device() -> None:

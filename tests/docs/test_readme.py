@@ -67,6 +67,23 @@ def test_the_output_is_real() -> None:
     assert shown == real, "run: UPDATE_GOLDEN=1 pytest tests/docs/test_readme.py"
 
 
+def test_the_output_of_the_search_is_real() -> None:
+    pytest.importorskip("optuna", "5", reason="searches are Optuna's")
+    begin, end = "<!-- search:begin -->\n```text\n", "```\n<!-- search:end -->"
+    shown = TEXT.split(begin)[1].split(end)[0]
+    command = ("predict-latency search examples/space-blocks.yaml --latency 1.5ms --accuracy flops "
+               "--trials 25 --top 3")  # fmt: skip
+    done = run(command, REPO)
+    assert done.returncode == 0, done.stderr
+    real = f"$ {command}\n{done.stdout.rstrip()}\n"
+    if os.environ.get("UPDATE_GOLDEN"):
+        text = README.read_text(encoding="utf-8")
+        README.write_text(text.replace(begin + shown + end, begin + real + end), encoding="utf-8")
+        return
+    timeless = [re.sub(r"· [\d.]+ m?s$", "", text, flags=re.MULTILINE) for text in (shown, real)]
+    assert timeless[0] == timeless[1], "run: UPDATE_GOLDEN=1 pytest tests/docs/test_readme.py"
+
+
 @pytest.mark.parametrize("line", [c for c in COMMANDS if "edge-box" not in c])
 def test_commands(line: str, folder: Path) -> None:
     for package in ("torchvision", "timm"):
