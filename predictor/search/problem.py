@@ -136,10 +136,12 @@ class Problem:
             return chance.sample(left, min(count, len(left)))
         found: dict[str, Values] = {}
         pool: list[Values] = []
+        draws = min(SLOW_DRAWS, self.draws)  # most limits are met by one of a few
         for _ in range(ROUNDS):
-            drawn = [self.space.random(chance) for _ in range(self.draws)]
+            drawn = [self.space.random(chance) for _ in range(draws)]
             drawn += [self.space.mutated(chance.choice(pool), chance, chance.choice((1, 1, 2, 4)))
-                      for _ in range(self.draws if pool and not found else 0)]  # fmt: skip
+                      for _ in range(draws if pool and not found else 0)]  # fmt: skip
+            draws = min(2 * draws, self.draws)
             figures = self.price(drawn)
             for values, own in zip(drawn, figures, strict=True):
                 key = self.key(values)

@@ -122,7 +122,8 @@ class Search:
             "parameters": {name: list(values) for name, values in problem.space.parameters.items()},
             "devices": list(problem.pricer.targets),
             "limits": [[limit.name, limit.limit] for limit in problem.limits],
-            "margin": problem.margin, "batch": problem.pricer.batch, "scope": problem.pricer.scope,
+            "margin": problem.margin, "caution": problem.caution,
+            "batch": problem.pricer.batch, "scope": problem.pricer.scope,
             "signal": self.signal.name, "aim": self.aim,
         }  # fmt: skip
 
@@ -156,7 +157,7 @@ class Search:
             problem.space.name, self.signal.name, self.sampler, self.seed, problem.pricer.names,
             problem.limits, ("accuracy", *names),
             tuple(replace(t, on_front=t.number in front) for t in found), self.signal.unit,
-            seconds, tuple(notes),
+            seconds, tuple(notes), problem.caution,
         )  # fmt: skip
 
     def _trial(self, kept: Any) -> Trial | None:

@@ -58,7 +58,8 @@ class Learned(Proposer):
         scores = normal_ranks(np.array([one.accuracy for one in own]))
         figures = self.problem.price(pool)
         known = [one.figures for one in own]
-        process = self._learn([one.values for one in own], known, scores, len(done))
+        self._tune(done)
+        process = self._learn([one.values for one in own], known, scores)
         mean, spread = process.predict(self._groups(pool, figures))
         if not self.front:
             # Scores are 0 at the median, so a risk takes its share of mean and spread alike.
@@ -84,18 +85,25 @@ class Learned(Proposer):
         found = problem.within([v for key, v in fresh.items() if key not in taken])
         return found or problem.feasible(chance, KEPT_FEASIBLE, taken)
 
+    def _tune(self, done: Sequence[Done]) -> None:
+        """Choose the length scales anew where it is time; on the trials up to then alone, so that
+        a search that is resumed goes on as if it had not ended."""
+        until = len(done) // RETUNED * RETUNED
+        if until != self._tuned_at:
+            self._kernel = None
+            own = _latest(done[:until])
+            scores = normal_ranks(np.array([one.accuracy for one in own]))
+            known = [one.figures for one in own]
+            self._kernel = self._learn([one.values for one in own], known, scores).kernel
+            self._tuned_at = until
+
     def _learn(
-        self, values: Sequence[Values], figures: Sequence[Mapping[str, float]], scores: Floats,
-        count: int,
-    ) -> Process:  # fmt: skip
+        self, values: Sequence[Values], figures: Sequence[Mapping[str, float]], scores: Floats
+    ) -> Process:
         logs = np.log(np.maximum(table(figures, self.problem.sizes), 1e-12))
         self._shift, spread = logs.mean(axis=0), logs.std(axis=0)
         self._scale = np.where(spread > 1e-9, spread, 1.0)
-        if self._kernel is None or count // RETUNED != self._tuned_at:
-            self._kernel, self._tuned_at = None, count // RETUNED
-        process = Process(self._groups(values, figures), scores, self._kernel)
-        self._kernel = process.kernel
-        return process
+        return Process(self._groups(values, figures), scores, self._kernel)
 
     def _groups(
         self, values: Sequence[Values], figures: Sequence[Mapping[str, float]]
