@@ -23,11 +23,14 @@ from predictor.search.study import limits_of
 DEVICES = ("a", "b")
 
 
+NUMBERS = {f"x{i}": tuple(range(8)) for i in range(6)}
+
+
 class Made(SearchSpace):
     """Numbers; ``size`` of them is no network."""
 
     name = "made"
-    parameters = {f"x{i}": tuple(range(8)) for i in range(6)}
+    parameters = NUMBERS
 
     def input_shape(self, values: Any) -> tuple[int, ...]:
         return (3, 8, 8)
