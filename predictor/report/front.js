@@ -55,6 +55,12 @@
 
   // -- the picture ------------------------------------------------------------------------------
 
+  // Whatever the signal counts in: a tick has room for few characters.
+  const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
+  function plain(value) {
+    return Math.abs(value) >= 1e5 ? compact.format(value) : String(Number(value.toPrecision(6)));
+  }
+
   function ticksOf(low, high, wanted) {
     const raw = (high - low) / wanted;
     const power = 10 ** Math.floor(Math.log10(raw));
@@ -134,7 +140,7 @@
     for (const tick of y.ticks) {
       const py = round(y.to(tick));
       plot.append(drawn("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: py, y2: py }));
-      const text = axes.y < 0 ? String(Number(tick.toPrecision(6))) : yText(tick);
+      const text = axes.y < 0 ? plain(tick) : yText(tick);
       plot.append(drawn("text", { x: LEFT - 8, y: py + 4, "text-anchor": "end" }, text));
     }
     for (const tick of x.ticks) {

@@ -375,8 +375,7 @@ def test_an_interruption_leaves_what_was_finished(journal: str) -> None:
     assert len(complete(search(journal, 9).run())) == 9
 
 
-def test_a_small_space_comes_to_its_end(journal: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studies, "PROPOSALS", 4)
+def test_a_small_space_comes_to_its_end(journal: str) -> None:
     small = problem(first=(8, 16), second=(8,), kernel=(1,))
     result = search(journal, 10, problem=small).run()
     assert len({key for key, _ in complete(result)}) == 4

@@ -59,6 +59,8 @@ def sampler_of(proposer: Proposer, seed: int) -> optuna.samplers.BaseSampler:
             self._taken: dict[int, str] = {}
             self._dead: set[int] = set()
             self._final: set[int] = set()
+            self.exhausted = False
+            """The strategy found nothing else within the limits."""
 
         def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
             """All parameters at once."""
@@ -70,6 +72,7 @@ def sampler_of(proposer: Proposer, seed: int) -> optuna.samplers.BaseSampler:
             chance = Random(f"{seed} {trial.number - len(self._dead)}")
             done = [self._done[number] for number in sorted(self._done)]
             found = proposer.propose(done, set(self._taken.values()), chance)
+            self.exhausted = found is None
             return dict(found or proposer.problem.space.random(chance))
 
         def sample_independent(
