@@ -108,22 +108,30 @@ class SearchResult:
         return tuple(sorted(found, key=lambda t: -(t.accuracy or 0.0)))
 
     @property
-    def best(self) -> Trial | None:
-        """The trial within all limits that is worth most.
+    def ranked(self) -> tuple[Trial, ...]:
+        """Trials within all limits that are worth most, first those on the front.
 
         A trial's worth is its accuracy, less its risk to turn out over budget times ``caution``
         times its advantage over the median trial: what is over budget is no better than that.
         """
         done = [t for t in self.trials if t.feasible and t.accuracy is not None]
         if not done:
-            return None
+            return ()
         middle = statistics.median(t.accuracy or 0.0 for t in done)
 
         def worth(trial: Trial) -> float:
             left = max(0.0, 1 - self.caution * trial.figures.get("risk", 0.0))
             return middle + left * ((trial.accuracy or 0.0) - middle)
 
-        return max(done, key=lambda t: (worth(t), -t.number))
+        return tuple(sorted(done, key=lambda t: (not t.on_front, -worth(t), t.number)))
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial within all limits that is worth most, see :attr:`ranked`; None without one.
+
+        It lies on the front: less accuracy at more risk is worth less.
+        """
+        return next(iter(self.ranked), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values under the same names."""

@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--only", choices=METHODS)
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--devices", choices=("chosen", "reported"))
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
@@ -132,7 +133,7 @@ def main() -> None:
     size = sizes(keys, arguments.cache)
     devices = {"chosen": CHOSEN_ON, "reported": REPORTED_ON, None: (*CHOSEN_ON, *REPORTED_ON)}
     space = NasBench201()
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.seeds):
         for device, batch in devices[arguments.devices]:
             ms = latencies(table, device, batch)
             rows = {key: (float(value), *size[key]) for key, value in zip(keys, ms, strict=True)}

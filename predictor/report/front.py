@@ -44,6 +44,12 @@ def table(result: SearchResult, *, style: Style | None = None, top: int = 20) ->
         said = ", ".join(limit_text(limit) for limit in result.limits)
         lines += wrapped(f"limits: {said}", style, indent=0)
     lines += wrapped(", ".join(f"{n:,} {word}" for word, n in counts(result)), style, indent=0)
+    best = result.best
+    if best is not None and result.caution and best.figures.get("risk"):
+        worth = (f"worth most: trial {best.number}, accuracy "
+                 f"{accuracy_text(best.accuracy, result.unit)}, risk to turn out over budget "
+                 f"{100 * best.figures['risk']:.1f} %")  # fmt: skip
+        lines += wrapped(worth, style, indent=0)
     lines += ["", *(_front(result, style, top) if front else _nothing(result, style))]
     for text in result.notes:
         lines += ["", *wrapped(f"note: {text}", style, indent=0)]

@@ -138,7 +138,11 @@ def _best(result: SearchResult) -> str:
                     f"{violations_text(close)}.")  # fmt: skip
         head = f"<p>{_text(said)}</p>"
     else:
-        parts = [("most accurate within all limits", accuracy_text(best.accuracy, result.unit))]
+        risk = best.figures.get("risk", 0.0)
+        head = "most accurate within all limits"
+        if result.caution and risk:
+            head = f"worth most within all limits (risk to be over: {100 * risk:.1f} %)"
+        parts = [(head, accuracy_text(best.accuracy, result.unit))]
         parts += [(figure_words(name), figure_text(name, best.figures.get(name)))
                   for name in latency_names(result)[:3]]  # fmt: skip
         blocks = "".join(

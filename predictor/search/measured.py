@@ -56,10 +56,10 @@ def measure_winners(
 
 
 def _chosen(result: SearchResult, count: int) -> list[Trial]:
-    good = [t for t in result.trials if t.feasible and t.accuracy is not None]
-    order = sorted(good, key=lambda t: (not t.on_front, -(t.accuracy or 0.0), t.number))
-    once = {trial.key: trial for trial in reversed(order)}
-    return sorted(once.values(), key=order.index)[:count]
+    once = dict[str, Trial]()
+    for trial in result.ranked:
+        once.setdefault(trial.key, trial)
+    return list(once.values())[:count]
 
 
 def _names(search: Search, trials: list[Trial]) -> dict[str, str]:

@@ -61,7 +61,7 @@ def write_winners(result: SearchResult, space: Space, folder: Path, count: int) 
     """
     if count < 1:
         raise ConfigError(f"{count} winners: write 1 or more")
-    chosen = result.front[:count]
+    chosen = [trial for trial in result.ranked if trial.on_front][:count]
     folders = []
     for rank, trial in enumerate(chosen, 1):
         place = folder / f"{rank:02d}-{slug(trial.key)}"
