@@ -184,10 +184,10 @@ def write(cache: Path, table: Table, truth: np.ndarray) -> None:
         seeds = own["learned"].shape[1]
         names = ", ".join(f"{name} (batch {batch})" for name, batch in devices)
         lines += ["", f"## Devices that the default was {half}: {names}", "",
-                  f"{own['learned'].size} runs a strategy ({len(devices)} devices, "
+                  f"{own['learned'].size} runs of the default ({len(devices)} devices, "
                   f"{len(QUANTILES)} budgets, {seeds} seeds).", "",
-                  "| strategy | median regret | mean | within 0.1 | optimum found | largest | "
-                  "learned is better, p |", "|---|---|---|---|---|---|---|"]  # fmt: skip
+                  "| strategy | runs | median regret | mean | within 0.1 | optimum found | largest | "
+                  "learned is better, p |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
         entry = {}
         for method in METHODS:
             values = own[method].ravel()
@@ -204,7 +204,7 @@ def write(cache: Path, table: Table, truth: np.ndarray) -> None:
             }  # fmt: skip
             e = entry[method]
             shown = "–" if other is None else f"{other:.1g}"
-            lines.append(f"| {method} | {e['median']:.3f} | {e['mean']:.3f} | "
+            lines.append(f"| {method} | {e['runs']} | {e['median']:.3f} | {e['mean']:.3f} | "
                          f"{e['within_0.1_pct']:.0f} % | {e['optimum_pct']:.0f} % | "
                          f"{e['largest']:.2f} | {shown} |")  # fmt: skip
         found["halves"][half] = entry
