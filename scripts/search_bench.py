@@ -186,8 +186,8 @@ def write(cache: Path, table: Table, truth: np.ndarray) -> None:
         lines += ["", f"## Devices that the default was {half}: {names}", "",
                   f"{own['learned'].size} runs of the default ({len(devices)} devices, "
                   f"{len(QUANTILES)} budgets, {seeds} seeds).", "",
-                  "| strategy | runs | median regret | mean | within 0.1 | optimum found | largest | "
-                  "learned is better, p |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+                  "| strategy | runs | median regret | mean | within 0.1 | optimum found | "
+                  "largest | learned is better, p |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
         entry = {}
         for method in METHODS:
             values = own[method].ravel()
