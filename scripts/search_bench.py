@@ -187,7 +187,8 @@ def write(cache: Path, table: Table, truth: np.ndarray) -> None:
                   f"{own['learned'].size} runs of the default ({len(devices)} devices, "
                   f"{len(QUANTILES)} budgets, {seeds} seeds).", "",
                   "| strategy | runs | median regret | mean | within 0.1 | optimum found | "
-                  "largest | learned is better, p |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+                  "largest | learned is better, p |",
+                  "|---|---|---|---|---|---|---|---|"]  # fmt: skip
         entry = {}
         for method in METHODS:
             values = own[method].ravel()
