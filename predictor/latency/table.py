@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from predictor.errors import ArtifactError
-from predictor.graph import Kernel
+from predictor.graph import Kernel, Op, TensorSpec
 from predictor.kernels.memo import remembered
 
 COLUMNS = ("signature", "latency_ms", "repeats", "spread")
@@ -38,11 +38,19 @@ Columns = tuple[npt.NDArray[np.bytes_], npt.NDArray[np.float64], npt.NDArray[np.
                 npt.NDArray[np.float64]]  # fmt: skip
 
 
+def _outputs(op: Op) -> tuple[TensorSpec, ...]:
+    """What an operator gives as tracing has it: an inference batch norm with two empty tensors."""
+    if op.kind == "norm" and op.attrs.get("type") == "batch" and len(op.outputs) == 1:
+        return (*op.outputs, *[TensorSpec((0,), op.outputs[0].dtype)] * 2)
+    return op.outputs
+
+
 def signature(kernel: Kernel) -> str:
-    """What a kernel computes, names left out: equal kernels have equal signatures."""
+    """What a kernel computes, names left out: equal kernels have equal signatures, whether they
+    were traced or built."""
     parts = [
         (op.kind, *[[(spec.shape, spec.dtype) for spec in specs]
-                    for specs in (op.inputs, op.weights, op.outputs)],
+                    for specs in (op.inputs, op.weights, _outputs(op))],
          sorted(item for item in op.attrs.items() if item[0] not in ("inplace", "into")))
         for op in kernel.ops
     ]  # fmt: skip
