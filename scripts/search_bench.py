@@ -215,14 +215,15 @@ def write(cache: Path, table: Table, truth: np.ndarray) -> None:
 
 PAGE = """# Search strategies on NAS-Bench-201
 
-`python -m scripts.search_bench` makes this page. Measured latencies: HELP (Lee et al., NeurIPS
-2021) and HW-NAS-Bench (Li et al., ICLR 2021); accuracies: NATS-Bench (Dong et al., TPAMI 2021).
+`python -m scripts.search_bench --public-data DIR --cache DIR` runs the searches and keeps them;
+with `--write` it makes this page. Measured latencies: HELP (Lee et al., NeurIPS 2021) and
+HW-NAS-Bench (Li et al., ICLR 2021); accuracies: NATS-Bench (Dong et al., TPAMI 2021).
 
 Every strategy may ask for 200 accuracies of cells that keep a latency budget: the latency that 20,
 40 or 60 % of all cells keep. Regret is the CIFAR-10 accuracy, in points, of the best of all 15,625
 cells within the budget, less that of the best one found. `learned` is the default; `evolution` is
-regularised evolution and `random` draws evenly, both among cells within the budget only; `tpe` and
-`nsga2` are Optuna's, the budget given as a constraint of each trial; a cell over budget costs them
+regularised evolution and `random` draws evenly, both among cells within the budget only; `tpe`
+(multivariate) and `nsga2` are Optuna's, the budget given as a constraint of each trial; a cell over budget costs them
 no evaluation. p: Wilcoxon's signed rank test, one-sided, runs paired by device, budget and seed
 (runs of one device and budget share their optimum). No accuracy of the benchmark is a prior of any
 strategy."""
