@@ -109,7 +109,7 @@ class SearchResult:
 
     @property
     def ranked(self) -> tuple[Trial, ...]:
-        """Trials within all limits that are worth most, first those on the front.
+        """Trials within all limits, what is worth most first.
 
         A trial's worth is its accuracy, less its risk to turn out over budget times ``caution``
         times its advantage over the median trial: what is over budget is no better than that.
@@ -123,14 +123,11 @@ class SearchResult:
             left = max(0.0, 1 - self.caution * trial.figures.get("risk", 0.0))
             return middle + left * ((trial.accuracy or 0.0) - middle)
 
-        return tuple(sorted(done, key=lambda t: (not t.on_front, -worth(t), t.number)))
+        return tuple(sorted(done, key=lambda t: (-worth(t), t.number)))
 
     @property
     def best(self) -> Trial | None:
-        """The trial within all limits that is worth most, see :attr:`ranked`; None without one.
-
-        It lies on the front: less accuracy at more risk is worth less.
-        """
+        """The trial within all limits that is worth most, see :attr:`ranked`; None without one."""
         return next(iter(self.ranked), None)
 
     def to_dict(self) -> dict[str, Any]:

@@ -224,9 +224,9 @@ Every strategy may ask for 200 accuracies of cells that keep a latency budget: t
 cells within the budget, less that of the best one found. `learned` is the default; `evolution` is
 regularised evolution and `random` draws evenly, both among cells within the budget only; `tpe`
 (multivariate) and `nsga2` are Optuna's, the budget given as a constraint of each trial; a cell over
-budget costs them no evaluation. p: Wilcoxon's signed rank test, one-sided, runs paired by device, budget and seed
-(runs of one device and budget share their optimum). No accuracy of the benchmark is a prior of any
-strategy."""
+budget costs them no evaluation. p: Wilcoxon's signed rank test, one-sided, runs paired by device,
+budget and seed (runs of one device and budget share their optimum). No accuracy of the benchmark is
+a prior of any strategy."""
 
 
 if __name__ == "__main__":

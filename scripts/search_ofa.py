@@ -155,7 +155,7 @@ def evolve(costs: Costs, found: Found, chance: Random) -> None:
                 found.inside[key] = own
         children = []
         for width, pool in pools.items():
-            pool[:] = sorted(set(pool), key=worth)[:PARENTS]
+            pool[:] = sorted(dict.fromkeys(pool), key=worth)[:PARENTS]
             for _ in range(CHILDREN if pool else 0):
                 parent = costs.known[chance.choice(pool)][0]
                 child = costs.space.mutated(parent, chance, chance.choice((1, 1, 2, 3)))
@@ -289,12 +289,19 @@ def _compared(
         its = scores.of(Candidate(space, space.values(key)))
         tried.append({**described(key, own, theirs), "raw": its, "score": combined(its, sample)})
     tried.sort(key=lambda row: row["latency_ms"])
+    theirs_of = [combined(scores.of(network, seed), sample) for seed in (SEED, *MORE_SEEDS)]
     good = [row for row in tried if row["score"] >= score]
-    beaten = bool(good and good[0]["latency_ratio"] < 1 and one.inside)
-    best = good[0] if beaten else tried[0]
-    values = space.values(best["key"].removeprefix("ofa:"))
-    seeds = [[combined(scores.of(candidate, seed), sample) for seed in (SEED, *MORE_SEEDS)]
-             for candidate in (network, Candidate(space, values))]  # fmt: skip
+    best, seeds = None, [theirs_of, theirs_of]
+    for row in good if one.inside else []:
+        # One draw of weights may flatter; the mean of three has to be no worse too.
+        values = space.values(row["key"].removeprefix("ofa:"))
+        own_of = [combined(scores.of(Candidate(space, values), seed), sample)
+                  for seed in (SEED, *MORE_SEEDS)]  # fmt: skip
+        if row["latency_ratio"] < 1 and sum(own_of) >= sum(theirs_of):
+            best, seeds = row, [theirs_of, own_of]
+            break
+    beaten = best is not None
+    best = best or tried[0]
     own_widths = [key for key in fastest if float(key.rpartition("w=")[2]) in WIDTHS]
     return {
         "name": f"torchvision:{one.name}", "latency_ms": theirs.latency_ms,
@@ -316,7 +323,9 @@ PAGE = """# Once-for-all beside published networks on the Jetson Orin Nano
 to 1.3, no weights) at 224 x 224 whose MACs and parameters lie within 5 % of a published network's,
 predicted by the default target (TensorRT, fp16, batch 1), each scored by the shipped zero-cost
 ensemble as the published network is (digits, batch 16, the same draws of weights). *Score* counts
-only as no worse or worse. The fastest sub-networks of each window were scored, not all."""
+only as no worse or worse. The fastest sub-networks of each window were scored, not all; the one
+shown is the fastest whose score is no worse with the first draw of weights and in the mean of
+three."""
 
 
 def page(found: Mapping[str, Any]) -> str:
@@ -343,21 +352,28 @@ def said(one: Mapping[str, Any]) -> str:
     """What one comparison comes to."""
     best = one["best"]
     if one["beaten"]:
+        theirs, ours = (", ".join(f"{score:.2f}" for score in one["scores_of_seeds"][word])
+                        for word in ("network", "best"))  # fmt: skip
         return (f"{one['faster']:,} of {one['within']:,} sub-networks in the window are predicted "
                 f"to be faster; of {one['scored']} that were scored {one['no_worse']} score no "
-                f"worse. The gain is {100 * best['share_of_interval']:.0f} % of the way to the end "
-                "of the published network's 90 % interval, so the board may still see it the "
-                f"other way round. `{best['key']}`")  # fmt: skip
+                f"worse with the first draw of weights. With three draws the network scores "
+                f"{theirs}, the sub-network {ours}. The gain is "
+                f"{100 * best['share_of_interval']:.0f} % of the way to the end of the network's "
+                "90 % interval, so the board may still see it the other way round. "
+                f"`{best['key']}`")  # fmt: skip
     return (f"none of {one['within']:,} sub-networks in the window is predicted to be faster. The "
-            f"network has {one['kernels']} kernels and no gates; the fastest sub-network has "
-            f"{best['kernels']}, and {best['gates_ms']:.2f} ms of its {best['latency_ms']:.2f} ms "
-            "go into squeeze-and-excitation, which three of five stages always have: small kernels "
-            "that this board spends on launching.")  # fmt: skip
+            f"network has {one['kernels']} kernels and no squeeze-and-excitation; the fastest "
+            f"sub-network has {best['kernels']}, and {best['gates_ms']:.2f} ms of its "
+            f"{best['latency_ms']:.2f} ms go into squeeze-and-excitation, which three of five "
+            "stages always have. That is not all of the difference: the space's last layers "
+            "hold more parameters, so blocks of equal MACs stand earlier, at more "
+            "pixels.")  # fmt: skip
 
 
-NOTES = """With other draws of weights the scores move (three seeds are in `search-ofa.json`), the
-published networks' more than the sub-networks'. A zero-cost score tells little among good networks
-([zero-cost.md](zero-cost.md)); what a comparison of trained accuracies would say is open."""
+NOTES = """The published network's scores move much with the draw of weights, and a zero-cost score
+tells little among good networks ([zero-cost.md](zero-cost.md)): that MobileNetV2, whose ReLU6 cuts
+what SynFlow lets through, scores so low says nothing of its accuracy. What a comparison of trained
+accuracies would say is open."""
 
 
 def main() -> None:

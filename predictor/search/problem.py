@@ -27,11 +27,26 @@ LONGEST_KEY = 200
 """Characters of an architecture in a message."""
 NORMAL_90 = 1.6448536
 """Standard deviations from the middle of a normal distribution to the end of its 90 % interval."""
+PATIENCE = 8
+"""Rounds without a better one that end that."""
 KEPT = 16
 """Candidates that are varied."""
 FEW, SLOW_FEW = 4096, 256
 """Spaces of so few choices are priced as a whole: what is left of them is then known for certain.
 The second holds where networks are priced whole."""
+
+
+class _Progress:
+    """Whether the best of a round still gets better."""
+
+    def __init__(self) -> None:
+        self.best, self.since = math.inf, 0
+
+    def ended(self, miss: float) -> bool:
+        """No better for :data:`PATIENCE` rounds."""
+        self.since = 0 if miss < self.best - 1e-9 else self.since + 1
+        self.best = min(self.best, miss)
+        return self.since >= PATIENCE
 
 
 @dataclass
@@ -137,6 +152,7 @@ class Problem:
         found: dict[str, Values] = {}
         pool: list[Values] = []
         draws = min(SLOW_DRAWS, self.draws)  # most limits are met by one of a few
+        progress = _Progress()
         for _ in range(ROUNDS):
             drawn = [self.space.random(chance) for _ in range(draws)]
             drawn += [self.space.mutated(chance.choice(pool), chance, chance.choice((1, 1, 2, 4)))
@@ -151,6 +167,8 @@ class Problem:
                 break
             best = sorted(zip([self.miss(own) for own in figures], range(len(drawn)), strict=True))
             pool = [drawn[i] for _, i in best[:KEPT]]
+            if not found and progress.ended(best[0][0]):
+                break
         return list(found.values())[:count]
 
     @functools.cached_property
@@ -167,11 +185,13 @@ class Problem:
     def nearest(self, chance: Random) -> tuple[Values, dict[str, float]]:
         """The candidate that misses the limits by least, as far as varying the best finds it."""
         pool = [self.space.random(chance) for _ in range(self.draws)]
+        progress = _Progress()
         for _ in range(ROUNDS):
             figures = self.price(pool)
             order = sorted(range(len(pool)), key=lambda i: self.miss(figures[i]))[:KEPT]
             best = [pool[i] for i in order]
-            if self.miss(figures[order[0]]) == 0:
+            miss = self.miss(figures[order[0]])
+            if miss == 0 or progress.ended(miss):
                 break
             pool = best + [self.space.mutated(chance.choice(best), chance, chance.choice((1, 2, 4)))
                            for _ in range(self.draws)]  # fmt: skip
