@@ -123,7 +123,8 @@ class SearchResult:
             left = max(0.0, 1 - self.caution * trial.figures.get("risk", 0.0))
             return middle + left * ((trial.accuracy or 0.0) - middle)
 
-        return tuple(sorted(done, key=lambda t: (-worth(t), t.number)))
+        # Where worth is all gone, what is safer comes first.
+        return tuple(sorted(done, key=lambda t: (-worth(t), t.figures.get("risk", 0.0), t.number)))
 
     @property
     def best(self) -> Trial | None:
