@@ -42,10 +42,10 @@ def work(storage: str, name: str, train: str, trials: int, sampler: str) -> None
     from predictor.search.accuracy import find
     from predictor.search.pricing import Pricer
     from predictor.search.problem import Problem
-    from predictor.search.spaces.nasbench201 import NasBench201
+    from predictor.search.spaces.ofa import OnceForAll
     from predictor.search.study import Search
 
-    space = NasBench201()
+    space = OnceForAll()
     signal = find(f"{train}:evaluate")
     problem = Problem(space, Pricer(space, [Predictor("jetson")]))
     print("ready", flush=True)
