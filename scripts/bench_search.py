@@ -213,9 +213,8 @@ def page(found: Mapping[str, Any]) -> str:
         f"{WANTED_EQUAL:.0e}. Missed by: {', '.join(fails) or 'none'}; unequal: "
         f"{', '.join(unequal) or 'none'}.", "",
         f"The difference is the largest of {found['compared']} random candidates between the "
-        "pricer's latency and `predict` of the traced module. On eager targets a traced batch norm "
-        "has two empty outputs that a built one has not, so a table of measured operators finds it "
-        "under another key.", "",
+        "pricer's latency and `predict` of the traced module. On measured eager targets the "
+        "trees see which activations work in place: modules say so, built graphs do not.", "",
         "## Where the time goes", "",
         "The three functions with most time of their own, by cProfile (which makes many small "
         "calls look dearer than they are).", "",
