@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,13 @@ class Amount(click.ParamType):  # type: ignore[type-arg]
     """A number above 0, with 5K, 600M or 1.2G allowed."""
 
     name = "amount"
+    factors: Mapping[str, float] = {"K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
+    most = 1e30
+    said = "is no number above 0: use 600M, 1.2G or 5000000"
+
+    def digits(self, value: Any) -> str:
+        """What was written, in capitals."""
+        return str(value).strip().upper()
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -40,15 +47,14 @@ class Amount(click.ParamType):  # type: ignore[type-arg]
         """The number."""
         if isinstance(value, int | float):
             return float(value)
-        factors = {"K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
-        text = str(value).strip()
-        factor = factors.get(text[-1:].upper(), 1.0)
+        text = self.digits(value)
+        factor = self.factors.get(text[-1:])
         try:
-            number = float(text[:-1] if factor != 1.0 else text) * factor
+            number = float(text if factor is None else text[:-1]) * (factor or 1.0)
         except ValueError:
             number = -1.0
-        if not 0 < number < 1e30:
-            self.fail(f"'{value}' is no number above 0: use 600M, 1.2G or 5000000", param, ctx)
+        if not 0 < number < self.most:
+            self.fail(f"'{value}' {self.said}", param, ctx)
         return number
 
 
@@ -56,22 +62,13 @@ class Megabytes(Amount):
     """Megabytes: 8, 8MB, 500KB or 1.5GB."""
 
     name = "megabytes"
+    factors: Mapping[str, float] = {"K": 1e-3, "M": 1.0, "G": 1e3}
+    most = 1e12
+    said = "is no size above 0: use 8, 8MB, 500KB or 1.5GB"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """The number of them."""
-        if isinstance(value, int | float):
-            return float(value)
-        text = str(value).strip().upper().removesuffix("B")
-        factor = {"K": 1e-3, "M": 1.0, "G": 1e3}.get(text[-1:])
-        try:
-            number = float(text if factor is None else text[:-1]) * (factor or 1.0)
-        except ValueError:
-            number = -1.0
-        if not 0 < number < 1e12:
-            self.fail(f"'{value}' is no size above 0: use 8, 8MB, 500KB or 1.5GB", param, ctx)
-        return number
+    def digits(self, value: Any) -> str:
+        """Without the B of bytes."""
+        return super().digits(value).removesuffix("B")
 
 
 @click.command("search")

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from predictor.front import Value
+
 Floats = npt.NDArray[np.float64]
 TUNED_ON = 300
 """Points that the length scales are chosen on."""
@@ -29,6 +31,27 @@ class Kernel:
 
     scales: tuple[float, ...]
     noise: float
+
+
+def encoded(
+    places: Sequence[npt.NDArray[np.int64]], known: Sequence[Sequence[Value]]
+) -> list[Floats]:
+    """Groups of features of architectures: values as categories, and numbers as places in order.
+
+    Args:
+        places: for each parameter, the place of every architecture's value among those it can have.
+        known: for each parameter, those values.
+    """
+    hot, ordinal = [], []
+    for place, values in zip(places, known, strict=True):
+        hot.append(np.eye(len(values))[place] / math.sqrt(2))
+        if len(values) > 2 and all(_is_number(value) for value in values):
+            ordinal.append((place / (len(values) - 1))[:, None])
+    return [np.concatenate(part, axis=1) for part in (hot, ordinal) if part]
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class Process:

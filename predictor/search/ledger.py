@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from predictor.builder import GraphBuilder
 from predictor.estimate import Source as Origin
@@ -110,7 +111,7 @@ class _Kept:
     moved: Floats
     weights: Floats
     entries: tuple[Entry | None, ...]
-    covered: Floats
+    covered: npt.NDArray[np.bool_]
 
 
 class Ledger:
@@ -184,7 +185,7 @@ class Ledger:
         if self.sources:
             self._add_sources(parts, sums, peaks)
         if self.joins:
-            self._keep(ready)
+            self._keep(ready, ~bare)
         return Rows(sums, peaks)
 
     def _add_sources(self, parts: Sequence[PartGraphs], sums: Floats, peaks: Floats) -> None:
@@ -202,16 +203,19 @@ class Ledger:
             np.maximum.at(peaks[:, OWN_PEAKS + number], owner, seconds)
             at += source.width
 
-    def _keep(self, ready: Sequence[Prepared]) -> None:
-        table = self.coster.table
+    def _keep(self, ready: Sequence[Prepared], covered: npt.NDArray[np.bool_]) -> None:
+        """Keep the kernels of parts; ``covered`` says of all of them what the roofline is not alone
+        for."""
+        table, start = self.coster.table, 0
         for one in ready:
             kernels = tuple(one.kernels)
-            each = self.coster.each(kernels, one.features)
+            end = start + len(kernels)
             entries = table.find(kernels) if table is not None else [None] * len(kernels)
             self._kept.append(_Kept(
                 one.features, details_of(kernels), one.features.bytes, one.features.weight_bytes,
-                tuple(entries), np.array([s is not Origin.ROOFLINE for s in each.sources]),
+                tuple(entries), covered[start:end],
             ))  # fmt: skip
+            start = end
 
     def answers(
         self, rows: Rows, chains: Sequence[Sequence[int]], batch: int

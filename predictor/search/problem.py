@@ -14,7 +14,7 @@ import numpy as np
 from predictor.errors import BudgetExceeded
 from predictor.front import Limit, Value, Values, figure_name
 from predictor.kernels.features import Floats
-from predictor.search.pricing import Figures, Pricer
+from predictor.search.pricing import Pricer
 from predictor.search.space import SearchSpace
 
 DRAWS = 256
@@ -235,8 +235,3 @@ class Problem:
 def table(figures: Sequence[Mapping[str, float]], names: Sequence[str]) -> Floats:
     """Figures as a matrix (candidates x names)."""
     return np.array([[own[name] for name in names] for own in figures], dtype=np.float64)
-
-
-def columns_of(figures: Figures, names: Sequence[str]) -> Floats:
-    """The same of columns."""
-    return np.column_stack([figures[name] for name in names])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy.typing as npt
 
 from predictor.errors import ConfigError
 from predictor.front import Value, Values
-from predictor.search.gaussian import Process
+from predictor.search.gaussian import Process, encoded
 
 Floats = npt.NDArray[np.float64]
 LARGEST = 2000
@@ -91,13 +90,8 @@ class LearnedAccuracy:
             raise ConfigError(
                 "learned accuracy: give sizes of every architecture, in fit and after"
             )
-        hot, ordinal = [], []
-        for name, known in self.parameters.items():
-            index = np.array([self._place(name, v) for v in values])
-            hot.append(np.eye(len(known))[index] / math.sqrt(2))
-            if len(known) > 2 and all(_numeric(v) for v in known):
-                ordinal.append((index / (len(known) - 1))[:, None])
-        groups = [np.concatenate(part, axis=1) for part in (hot, ordinal) if part]
+        places = [np.array([self._place(name, v) for v in values]) for name in self.parameters]
+        groups = encoded(places, list(self.parameters.values()))
         if sizes:
             table = np.array([[float(s[name]) for name in self._size_names] for s in sizes])
             logs = np.log(np.clip(table, 1e-12, None))
@@ -115,7 +109,3 @@ class LearnedAccuracy:
                 f"{', '.join(map(str, known))}"
             )
         return known.index(values[name])
-
-
-def _numeric(value: Value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from predictor.front import Value, Values
+from predictor.front import Values
 from predictor.kernels.features import Floats
-from predictor.search.gaussian import Kernel, Process
+from predictor.search.gaussian import Kernel, Process, encoded
 from predictor.search.problem import Problem, table
 from predictor.search.samplers.proposer import Done, Proposer, sampler_of
 from predictor.search.samplers.standing import best_below, normal_ranks, objectives, standings
@@ -109,16 +109,9 @@ class Learned(Proposer):
         self, values: Sequence[Values], figures: Sequence[Mapping[str, float]]
     ) -> list[Floats]:
         """Values as categories, values as places in their order, logarithms of sizes."""
-        places = np.array([[self._places[name][one[name]] for name in self._places]
-                           for one in values])  # fmt: skip
-        hot, ordinal = [], []
-        for column, known in zip(places.T, self._places.values(), strict=True):
-            hot.append(np.eye(len(known))[column] / np.sqrt(2))
-            if len(known) > 2 and all(_is_number(value) for value in known):
-                ordinal.append(column / (len(known) - 1))
-        groups = [np.concatenate(hot, axis=1)]
-        if ordinal:
-            groups.append(np.column_stack(ordinal))
+        places = [np.array([known[one[name]] for one in values])
+                  for name, known in self._places.items()]  # fmt: skip
+        groups = encoded(places, [list(known) for known in self._places.values()])
         logs = np.log(np.maximum(table(figures, self.problem.sizes), 1e-12))
         return [*groups, (logs - self._shift) / self._scale]
 
@@ -144,10 +137,6 @@ def _latest(done: Sequence[Done]) -> Sequence[Done]:
     half = MOST // 2
     best = sorted(done[:-half], key=lambda one: -one.accuracy)[:half]
     return [*best, *done[-half:]]
-
-
-def _is_number(value: Value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _make(problem: Problem, seed: int, front: bool) -> optuna.samplers.BaseSampler:
