@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 Place = tuple[tuple[int, ...], str, str]
 """Shape and element type of the tensor between two parts (floats are called float32), and ``half``
 where mixed precision keeps it so."""
-MACS, PARAMS, MODEL_BYTES, MS, LAUNCHES, OPERATORS, BARE_MS, COUNT = range(8)
+MACS, PARAMS, MODEL_BYTES, MS, LAUNCHES, OPERATORS, BARE_MS = range(7)
 """Columns that add up: multiply-accumulates, parameters, bytes of the model, milliseconds of its
-kernels, operators launched and handled, milliseconds that only the roofline covers, kernels. Those
+kernels, operators launched and handled, milliseconds that only the roofline covers. Those
 of whole-model experts and of a calibrated target's sources stand behind them."""
-OWN = 8
+OWN = 7
 PEAK_BYTES, LARGEST_S, WAIT_MS = range(3)
 """Columns that do not: of peak memory and of the slowest kernel the largest counts (sources have
 theirs behind these), of the wait before the first kernel the first (NaN: unknown)."""
@@ -166,7 +166,7 @@ class Ledger:
         bare = np.array([source is Origin.ROOFLINE for source in each.sources], dtype=bool)
         sums, peaks = np.zeros((count, self.sum_columns)), np.zeros((count, self.peak_columns))
         for column, values in (
-            (MS, each.latency_ms), (LAUNCHES, features.launches), (COUNT, None),
+            (MS, each.latency_ms), (LAUNCHES, features.launches),
             (BARE_MS, np.where(bare, each.latency_ms, 0.0)),
         ):  # fmt: skip
             sums[:, column] = np.bincount(owner, values, minlength=count)

@@ -9,7 +9,6 @@ within budget lets the next be bolder.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -79,8 +78,3 @@ class Verification:
         if self.answer is not None:
             return BOLDER[later], SHRUNK * sum(errors) / len(errors)
         return SAFER[later], max(*errors, 0.0)
-
-
-def over(measured_ms: Sequence[float], budget_ms: float) -> int:
-    """How many of several latencies exceed a budget."""
-    return sum(ms > budget_ms for ms in measured_ms)

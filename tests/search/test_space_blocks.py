@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from block_texts import BASE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,23 +23,6 @@ from predictor.search.spaces.expressions import parse
 from predictor.search.spaces.find import parse_space
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "space-blocks.yaml"
-BASE = """\
-inputs: [1, 3, $side, $side]
-parameters: {side: [32, 48], width: [8, 16]}
-layers:
-  - {type: conv2d, out: $width, kernel: 3, padding: 1}
-  - type: stage
-    name: s
-    depth: [1, 2]
-    parameters: {kernel: [1, 3]}
-    layers:
-      - {type: conv2d, out: $width, kernel: $kernel, padding: same}
-      - {type: add, from: [previous, block_input], only: rest}
-  - type: choose
-    name: head
-    of: {none: [], wide: [{type: conv2d, out: $width * 2, kernel: 1}]}
-  - global_avg_pool
-"""
 
 
 def space_of(text: str) -> BlockSpace:
