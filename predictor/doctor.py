@@ -26,7 +26,10 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "transformers": ("torch", "transformers"),
     "train": ("lightgbm", "optuna", "scikit-learn", "scipy"),
     "search": ("optuna", "scipy", "pg8000"),
-}
+    "service": ("fastapi", "httptools", "httpx", "jsonschema", "onnx", "orjson",
+                "prometheus-client", "python-multipart", "uvicorn", "uvloop"),
+    "dask": ("distributed",),
+}  # fmt: skip
 """Optional dependencies and the distributions that each needs; a test holds it to pyproject."""
 
 REQUIRED = ("click", "numpy", "pyyaml")
