@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -96,9 +97,6 @@ class Estimate:
     ``language`` is empty but for a phase of a language model: ``phase``, ``new_tokens`` and
     ``cached_tokens`` of each sequence, ``kv_cache_mb`` after the pass, ``tokens_per_second`` of the
     batch, and ``time_to_first_token_ms`` (prefill) or ``time_per_output_token_ms`` (decode).
-    ``language`` is empty but for a phase of a language model: ``phase``, ``new_tokens`` and
-    ``cached_tokens`` of each sequence, ``kv_cache_mb`` after the pass, ``tokens_per_second`` of the
-    batch, and ``time_to_first_token_ms`` (prefill) or ``time_per_output_token_ms`` (decode).
     """
 
     model: str
@@ -152,17 +150,17 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values under the same names."""
-        data = asdict(self)
+        data = {name: getattr(self, name) for name in _FIELDS}
         data["tier"] = self.tier.value
-        for kernel in data["kernels"]:
-            kernel["source"], kernel["bound"] = kernel["source"].value, kernel["bound"].value
-            kernel["ops"], kernel["interval_ms"] = list(kernel["ops"]), list(kernel["interval_ms"])
-        for check, plain in zip(self.checks, data["checks"], strict=True):
-            plain["met"] = check.met
-        for key in ("kernels", "checks", "warnings", "hints", "notes", "interval_ms"):
+        data["kernels"] = [_kernel_dict(kernel) for kernel in self.kernels]
+        data["checks"] = [
+            {"quantity": c.quantity, "value": c.value, "limit": c.limit, "unit": c.unit,
+             "met": c.met} for c in self.checks
+        ]  # fmt: skip
+        for key in ("warnings", "hints", "notes", "interval_ms"):
             data[key] = list(data[key])
-        data["overheads_ms"], data["accuracy"] = dict(self.overheads_ms), dict(self.accuracy)
-        data["roof"], data["language"] = dict(self.roof), dict(self.language)
+        for key in ("overheads_ms", "accuracy", "roof", "language"):
+            data[key] = deepcopy(dict(data[key]))
         return {
             "schema_version": SCHEMA_VERSION, **data,
             "sources": self.sources, "within_budget": self.within_budget,
@@ -188,3 +186,17 @@ class Estimate:
         for key in ("warnings", "hints", "notes"):
             values[key] = tuple(values[key])
         return cls(**values)
+
+
+def _kernel_dict(kernel: KernelEstimate) -> dict[str, Any]:
+    # By hand: dataclasses.asdict copies every text and takes ten times as long.
+    return {
+        "name": kernel.name, "kind": kernel.kind, "ops": list(kernel.ops),
+        "latency_ms": kernel.latency_ms, "interval_ms": list(kernel.interval_ms),
+        "source": kernel.source.value, "bound": kernel.bound.value, "flops": kernel.flops,
+        "elementwise_flops": kernel.elementwise_flops, "bytes": kernel.bytes,
+        "peak_share": kernel.peak_share,
+    }  # fmt: skip
+
+
+_FIELDS = tuple(field.name for field in fields(Estimate))

@@ -21,7 +21,7 @@ FLOORS = {
     "layer_grammar": 5, "config_keys": 5, "hints": 5,
     "config": 6,
     "frontends": 7, "latency": 7, "report": 7,
-    "pipeline": 8, "counting": 8, "doctor": 8, "profiling": 8,
+    "pipeline": 8, "counting": 8, "doctor": 8, "inventory": 8, "profiling": 8,
     "search": 9, "batching": 9.2, "calibration": 9.5, "calibrated": 9.7,
     "training": 9.8, "service": 9.9,
     "commands": 10,

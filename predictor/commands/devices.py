@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from predictor.commands.options import complete_device, debug_option, json_option
 from predictor.commands.output import emit, terminal_style
+from predictor.inventory import accuracy_card, devices_dict
 from predictor.report.layout import Column, Style, table, wrapped
 
 if TYPE_CHECKING:
-    from predictor.device import Device, Target
-
-SCHEMA_VERSION = 1
-"""Raised when a key of the JSON output changes its meaning or goes away."""
+    from predictor.device import Device
 
 
 @click.command("devices")
@@ -31,31 +29,11 @@ def command(name: str | None, targets: bool, as_json: bool) -> None:
     if as_json:
         from predictor.report.json_report import dumps
 
-        emit(dumps({"schema_version": SCHEMA_VERSION, "devices": [as_dict(d) for d in chosen]}))
+        emit(dumps(devices_dict(chosen)))
     elif name:
         emit(describe(chosen[0], terminal_style(), requested=name))
     else:
         emit(overview(chosen, terminal_style(), every_target=targets))
-
-
-def accuracy_card(device: Device, target: Target) -> Mapping[str, Any] | None:
-    """The accuracy on what was never fitted; None for a target that nothing was fitted for."""
-    if target.bundle is None:
-        return None
-    from predictor.latency.bundle import load_card
-
-    card: Mapping[str, Any] | None = load_card(device, target)
-    return card
-
-
-def as_dict(device: Device) -> dict[str, Any]:
-    """The device's facts, each target with its accuracy card under ``accuracy``."""
-    data = device.to_dict()
-    data.pop("folder", None)
-    for plain, target in zip(data["targets"], device.targets, strict=True):
-        card = accuracy_card(device, target)
-        plain["accuracy"] = dict(card) if card is not None else None
-    return data
 
 
 def overview(chosen: Sequence[Device], style: Style, *, every_target: bool = False) -> str:

@@ -57,6 +57,8 @@ class Loop:
             left = search.trials - self._counted()
             if left <= 0 and not self._awaited:
                 return []
+            if search.stop():
+                return [f"ended on request with {max(left, 0) + self._awaited} trials left"]
             if search.seconds is not None and time.monotonic() - self.start > search.seconds:
                 return [f"stopped after {search.seconds:.0f} s with "
                         f"{max(left, 0) + self._awaited} trials left"]  # fmt: skip

@@ -45,7 +45,8 @@ class Search:
     runs and of other workers on the same storage counted; ``aim`` is ``best`` (the most accurate
     within the limits) or ``front`` (all trade-offs of accuracy and latency); ``storage`` as in
     :func:`~predictor.search.storage.open_storage`, ``name`` the study's name in it; ``seconds``
-    ends the search earlier; ``prunes`` lets the signal's intermediate values end a trial.
+    ends the search earlier, and so does ``stop`` once it is true, asked before every trial;
+    ``prunes`` lets the signal's intermediate values end a trial.
     """
 
     problem: Problem
@@ -59,6 +60,9 @@ class Search:
     seconds: float | None = None
     prunes: bool = True
     say: Callable[[str], None] = field(default=lambda text: None, repr=False)
+    stop: Callable[[], bool] = field(default=lambda: False, repr=False)
+    study: optuna.Study | None = field(default=None, init=False, repr=False)
+    """The study that is under way, or was."""
 
     def run(self) -> SearchResult:
         """Search until all trials are done, the time is up, or nothing is left to try.
@@ -76,7 +80,7 @@ class Search:
         start = time.monotonic()
         self.problem.refuse_unmeetable(self.seed)
         with told_if_gone(self.storage), working() as worker:
-            study = self._study(worker)
+            study = self.study = self._study(worker)
             try:
                 notes = Loop(self, study, start, worker).run()
             except BaseException:

@@ -1,0 +1,291 @@
+"""The HTTP service: routes over workers that predict.
+
+GET  /                       the page                POST /v1/predict   an estimate
+GET  /v1/devices[/NAME]      devices with cards      POST /v1/count     MACs, params, bytes
+GET  /v1/models  /v1/spaces  what can be named       POST /v1/compare   several side by side
+POST /v1/searches            start a search          POST /v1/batch     rows, or a CSV table
+GET  /v1/searches/ID[/events|/front], DELETE         GET  /v1/health /v1/ready /v1/metrics
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.exceptions import HTTPException
+
+from predictor.service import openapi, schemas
+from predictor.service.bodies import JSON, read_query
+from predictor.service.cache import Cache
+from predictor.service.problems import Refusal
+from predictor.service.searches import ENDED, Job
+from predictor.service.state import State
+from predictor.service.wire import Ask, Reply
+
+PAGE = Path(__file__).parent / "page"
+TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
+         ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}  # fmt: skip
+BEAT_S = 15.0
+"""Seconds of silence until a stream of events says that it lives."""
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def make_app(state: State) -> FastAPI:
+    """The application over a service's state, without its gate."""
+    app = FastAPI(title=openapi.TITLE, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.service = state
+    app.add_exception_handler(HTTPException, _refused)
+    _predictions(app, state)
+    _names(app, state)
+    _searches(app, state)
+    _operations(app, state)
+    _page(app)
+    return app
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """What the framework refuses, in our shape."""
+    assert isinstance(error, HTTPException)
+    code = _CODES.get(error.status_code, "bad_request")
+    said = "no such path; see GET /v1/openapi.json" if code == "not_found" else str(error.detail)
+    answer = _failed(request, Reply(error.status_code, code=code, message=said))
+    for name, value in (error.headers or {}).items():
+        answer.headers[name] = value
+    return answer
+
+
+def _failed(request: Request, reply: Reply) -> Response:
+    from predictor.service import logs
+    from predictor.service.problems import error_body
+
+    request_id = request.scope["state"]["request_id"]
+    if reply.trace:
+        logs.emit("error", reply.code, request_id=request_id, trace=reply.trace)
+    headers = {"Cache-Control": "no-store"}
+    if reply.retry_after_s is not None:
+        headers["Retry-After"] = str(reply.retry_after_s)
+    return Response(error_body(reply.code, reply.message, request_id), reply.status, headers, JSON)
+
+
+def _answered(request: Request, reply: Reply, status: int = 200) -> Response:
+    return (
+        Response(reply.body, status, None, JSON) if reply.status == 200 else _failed(request, reply)
+    )
+
+
+# -- predictions ----------------------------------------------------------------------------------
+
+
+def _predictions(app: FastAPI, state: State) -> None:
+    async def known(kind: str, request: Request) -> Response:
+        """The answer to a request, from the cache if the same was asked before."""
+        body = await request.body()
+        scope = request.scope
+        content_type = scope["state"]["headers"].get(b"content-type", b"")
+        key = Cache.key(kind.encode(), scope["query_string"], content_type, body)
+        found = state.cache.get(key)
+        if found is not None:
+            scope["state"]["cached"] = True
+            state.metrics.cached.inc()
+            return Response(found, 200, None, JSON)
+        home = state.pool.home
+        reply = await state.pool.ask(Ask(kind, body, content_type.decode("latin-1"),
+                                         scope["query_string"].decode("latin-1")))  # fmt: skip
+        if reply.status == 200 and state.pool.home == home:
+            state.cache.put(key, reply.body)
+        return _answered(request, reply)
+
+    @app.post("/v1/predict")
+    async def predict(request: Request) -> Response:
+        return await known("predict", request)
+
+    @app.post("/v1/count")
+    async def count(request: Request) -> Response:
+        return await known("count", request)
+
+    @app.post("/v1/compare")
+    async def compare(request: Request) -> Response:
+        return await known("compare", request)
+
+    @app.post("/v1/batch")
+    async def batch(request: Request) -> Response:
+        return await known("batch", request)
+
+
+def _names(app: FastAPI, state: State) -> None:
+    async def listed(kind: str, request: Request, **said: str) -> Response:
+        read_query(request.scope["query_string"].decode("latin-1"), known=())
+        key = Cache.key(kind.encode(), json.dumps(said).encode())
+        body = state.listed.get(key)
+        if body is None:
+            reply = await state.pool.ask(Ask(kind, settings=json.dumps(said)), seconds=120)
+            if reply.status != 200:
+                return _failed(request, reply)
+            body = reply.body
+            state.listed.put(key, body)
+        return Response(body, 200, None, JSON)
+
+    @app.get("/v1/devices")
+    async def devices(request: Request) -> Response:
+        return await listed("devices", request)
+
+    @app.get("/v1/devices/{name}")
+    async def device(name: str, request: Request) -> Response:
+        return await listed("devices", request, name=name)
+
+    @app.get("/v1/models")
+    async def models(request: Request) -> Response:
+        return await listed("models", request)
+
+    @app.get("/v1/spaces")
+    async def spaces(request: Request) -> Response:
+        return await listed("spaces", request)
+
+
+# -- searches -------------------------------------------------------------------------------------
+
+
+def _searches(app: FastAPI, state: State) -> None:
+    def job_of(name: str, request: Request) -> Job:
+        return state.searches.find(name, _owner(request))
+
+    @app.post("/v1/searches")
+    async def start(request: Request) -> Response:
+        job = state.searches.start(await asked_search(request, state), _owner(request))
+        place = {"Location": f"/v1/searches/{job.id}"}
+        return Response(_json(job.to_dict()), 202, place, JSON)
+
+    @app.get("/v1/searches")
+    async def every(request: Request) -> Response:
+        jobs = [job.to_dict() for job in state.searches.of(_owner(request))]
+        return Response(_json({"searches": jobs}), 200, None, JSON)
+
+    @app.get("/v1/searches/{name}")
+    async def one(name: str, request: Request) -> Response:
+        return Response(_json(job_of(name, request).to_dict()), 200, None, JSON)
+
+    @app.delete("/v1/searches/{name}")
+    async def cancel(name: str, request: Request) -> Response:
+        job = job_of(name, request)
+        await state.searches.cancel(job)
+        return Response(_json(job.to_dict()), 200, None, JSON)
+
+    @app.get("/v1/searches/{name}/events")
+    async def events(name: str, request: Request) -> Response:
+        follow = _events(job_of(name, request), state)
+        return StreamingResponse(follow, 200, {"Cache-Control": "no-store"}, "text/event-stream")
+
+    @app.get("/v1/searches/{name}/front")
+    async def front(name: str, request: Request) -> Response:
+        job = job_of(name, request)
+        if job.front is None:
+            raise Refusal("not_found", "nothing has been found yet" if job.state not in ENDED
+                          else f"this search found nothing: {job.message}")  # fmt: skip
+        return Response(job.front, 200, None, JSON)
+
+
+async def asked_search(request: Request, state: State) -> dict[str, Any]:
+    """A search that can be started, from a request's JSON.
+
+    Raises:
+        Refusal: it is no search, or of something that is not offered.
+    """
+    from predictor.service.handlers import refuse_search
+
+    content_type = request.scope["state"]["headers"].get(b"content-type", b"")
+    if content_type.partition(b";")[0].strip().lower() != JSON.encode():
+        raise Refusal("unsupported_media_type", f"a search is sent as {JSON}")
+    body = await request.body()
+    if len(body) > 100_000:
+        raise Refusal("body_too_large", "a search is described in less than 100 kB")
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refusal("bad_request", "no JSON") from None
+    schemas.check("Search", data)
+    return refuse_search(data, state.settings.limits)
+
+
+async def _events(job: Job, state: State) -> AsyncIterator[bytes]:
+    """Server-sent events: the job's state whenever it changes, until it has ended."""
+    seen = -1
+    while True:
+        ended = job.state in ENDED or state.stopping.is_set()
+        if job.version != seen or ended:
+            seen = job.version
+            yield b"event: progress\ndata: " + _json(job.to_dict()) + b"\n\n"
+        if ended:
+            yield b"event: end\ndata: {}\n\n"
+            return
+        try:
+            async with asyncio.timeout(BEAT_S), job.changed:
+                await job.changed.wait_for(functools.partial(_news, job, seen, state))
+        except TimeoutError:
+            yield b": alive\n\n"
+
+
+def _news(job: Job, seen: int, state: State) -> bool:
+    return job.version != seen or state.stopping.is_set()
+
+
+def _owner(request: Request) -> str | None:
+    token = request.scope["state"].get("token")
+    return token.name if token is not None else None
+
+
+def _json(data: Any) -> bytes:
+    import orjson
+
+    return orjson.dumps(data)
+
+
+# -- operations -----------------------------------------------------------------------------------
+
+
+def _operations(app: FastAPI, state: State) -> None:
+    async def health(request: Request) -> Response:
+        return Response(_json({"status": "ok"}), 200, {"Cache-Control": "no-store"}, JSON)
+
+    async def ready(request: Request) -> Response:
+        if not state.ready:
+            raise Refusal("busy" if not state.stopping.is_set() else "stopping",
+                          "the service is not ready", retry_after_s=2)  # fmt: skip
+        data = {"status": "ready", "workers": len(state.pool.workers),
+                "damaged_profiles": sorted(state.profiles.damaged)}  # fmt: skip
+        return Response(_json(data), 200, {"Cache-Control": "no-store"}, JSON)
+
+    async def document(request: Request) -> Response:
+        return Response(state.document, 200, None, JSON)
+
+    async def metrics(request: Request) -> Response:
+        return Response(state.metrics.text(), 200, None, "text/plain; version=0.0.4; charset=utf-8")
+
+    app.get("/v1/health")(health)
+    app.get("/v1/ready")(ready)
+    app.get("/v1/metrics")(metrics)
+    app.get("/v1/openapi.json")(document)
+    app.get("/openapi.json")(document)
+
+
+def _page(app: FastAPI) -> None:
+    files = {path.name: path for path in PAGE.glob("*") if path.suffix in TYPES}
+
+    def sent(name: str) -> Response:
+        path = files.get(name)
+        if path is None:
+            raise Refusal("not_found", "no such page")
+        return Response(path.read_bytes(), 200, {"Cache-Control": "no-cache"}, TYPES[path.suffix])
+
+    @app.get("/")
+    async def index() -> Response:
+        return sent("index.html")
+
+    @app.get("/page/{name}")
+    async def asset(name: str) -> Response:
+        return sent(name)

@@ -1,0 +1,222 @@
+"""Search jobs: a queue, processes that work on it, and who listens to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import socket
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from predictor.service import logs
+from predictor.service.pool import _START, Pool
+from predictor.service.problems import Refusal
+from predictor.service.wire import Gone, Reply, read_reply
+
+QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
+ENDED = frozenset({DONE, FAILED, CANCELLED})
+KEPT = 100
+"""Searches that have ended and can still be fetched."""
+KEPT_S = 24 * 3600.0
+CANCEL_S = 10.0
+"""Seconds that a cancelled search has for its last trial."""
+LATE_S = 60.0
+"""Beyond its time limit, until a search that hangs is killed."""
+
+
+@dataclass
+class Job:
+    """One search. ``owner`` is the name of the token that started it."""
+
+    asked: dict[str, Any]
+    owner: str | None
+    id: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    state: str = QUEUED
+    message: str = ""
+    code: str = ""
+    done: int = 0
+    began: float = field(default_factory=time.time)
+    front: bytes | None = None
+    process: BaseProcess | None = None
+    cancelled: bool = False
+    version: int = 0
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a client is told."""
+        return {
+            "id": self.id, "state": self.state, "space": self.asked["space"], "done": self.done,
+            "trials": self.asked["trials"], "message": self.message, "code": self.code,
+            "began": self.began, "has_front": self.front is not None,
+        }  # fmt: skip
+
+    async def tell(self) -> None:
+        """Wake whoever listens."""
+        async with self.changed:
+            self.version += 1
+            self.changed.notify_all()
+
+
+class Searches:
+    """The jobs of a service."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool, self.limits = pool, pool.limits
+        self.jobs: OrderedDict[str, Job] = OrderedDict()
+        self.slots = asyncio.Semaphore(self.limits.searches)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, asked: dict[str, Any], owner: str | None) -> Job:
+        """Queue a search.
+
+        Raises:
+            Refusal: too many wait.
+        """
+        self._forget()
+        if self.open() >= self.limits.searches + self.limits.searches_waiting:
+            raise Refusal("busy", "too many searches wait", retry_after_s=60)
+        job = Job(asked, owner)
+        self.jobs[job.id] = job
+        task = asyncio.get_running_loop().create_task(self._run(job))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return job
+
+    def open(self) -> int:
+        """Searches that wait or run."""
+        return sum(job.state not in ENDED for job in self.jobs.values())
+
+    def find(self, name: str, owner: str | None) -> Job:
+        """A job of that owner.
+
+        Raises:
+            Refusal: there is none of that id, or it is somebody else's.
+        """
+        job = self.jobs.get(name)
+        if job is None or job.owner != owner:
+            raise Refusal("not_found", "no search of this id; results are kept for a day")
+        return job
+
+    def of(self, owner: str | None) -> list[Job]:
+        """All jobs of that owner, the newest first."""
+        return [job for job in reversed(self.jobs.values()) if job.owner == owner]
+
+    async def cancel(self, job: Job) -> None:
+        """End a search after the trial at hand; what it has found stays."""
+        if job.state in ENDED:
+            return
+        job.cancelled = True
+        if job.process is not None:
+            with contextlib.suppress(ValueError, ProcessLookupError):
+                job.process.terminate()
+            asyncio.get_running_loop().call_later(CANCEL_S, _kill, job)
+        elif job.state == QUEUED:
+            job.state = CANCELLED
+        await job.tell()
+
+    async def stop(self) -> None:
+        """End all searches, with what they have found."""
+        for job in self.jobs.values():
+            await self.cancel(job)
+        if self._tasks:
+            await asyncio.wait([*self._tasks], timeout=CANCEL_S)
+        for job in self.jobs.values():
+            _kill(job)
+        for task in [*self._tasks]:
+            task.cancel()
+
+    def _forget(self) -> None:
+        ended = [job for job in self.jobs.values() if job.state in ENDED]
+        old = [job for job in ended if time.time() - job.began > KEPT_S]
+        for job in {*(j.id for j in old), *(j.id for j in ended[:-KEPT])}:
+            del self.jobs[job]
+
+    # -- one job --------------------------------------------------------------------------------
+
+    async def _run(self, job: Job) -> None:
+        async with self.slots:
+            if job.state != QUEUED:
+                return
+            job.state = RUNNING
+            await job.tell()
+            try:
+                await self._follow(job)
+            except (Gone, OSError, TimeoutError) as error:
+                ended = CANCELLED if job.cancelled else FAILED
+                job.state, job.code = ended, "" if job.cancelled else "worker_lost"
+                job.message = job.message if job.cancelled else "the process of this search died"
+                logs.emit("warning", "a search was lost", search=job.id, error=str(error))
+            finally:
+                if job.state not in ENDED:
+                    job.state = CANCELLED
+                await job.tell()
+
+    async def _follow(self, job: Job) -> None:
+        reader, writer = await self._spawn(job)
+        process = job.process
+        assert process is not None
+        until = time.monotonic() + self.limits.search_seconds + LATE_S
+        try:
+            while job.state not in ENDED:
+                async with asyncio.timeout(max(0.1, until - time.monotonic())):
+                    self._heard(job, await read_reply(reader))
+                await job.tell()
+        finally:
+            writer.close()
+            await asyncio.to_thread(_reap, process)
+            job.process = None
+
+    def _heard(self, job: Job, reply: Reply) -> None:
+        if reply.about:
+            job.done = json.loads(reply.about)["done"]
+        if reply.code == "found":
+            job.front = reply.body
+        elif reply.code == "progress":
+            job.message = reply.message
+        else:
+            job.message = reply.message
+            job.state = reply.code if reply.code in ENDED else FAILED
+            job.code = "" if reply.code in ENDED else reply.code
+            if reply.trace:
+                logs.emit("error", "internal error", search=job.id, trace=reply.trace)
+
+    async def _spawn(self, job: Job) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        from predictor.service.search_process import main
+
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        pool = self.pool
+
+        def begin() -> BaseProcess:
+            with _START:
+                process = pool.context.Process(target=main, daemon=False, args=(
+                    theirs, str(pool.home), str(pool.scratch), self.limits,
+                    json.dumps(job.asked)))  # fmt: skip
+                process.start()
+                return process
+
+        try:
+            job.process = await asyncio.to_thread(begin)
+        finally:
+            theirs.close()
+        return await asyncio.open_connection(sock=ours, limit=1 << 20)
+
+
+def _kill(job: Job) -> None:
+    """End a search that does not end by itself."""
+    if job.process is not None and job.state not in ENDED:
+        with contextlib.suppress(ValueError):
+            job.process.kill()
+
+
+def _reap(process: BaseProcess) -> None:
+    process.join(1.0)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    process.close()

@@ -1,0 +1,146 @@
+"""What a running service holds: its pool, profiles, caches, searches, figures."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from predictor.service import logs
+from predictor.service.cache import Cache
+from predictor.service.metrics import Metrics
+from predictor.service.pool import Pool, spawn
+from predictor.service.problems import Refusal
+from predictor.service.profiles import Profiles, damaged_of
+from predictor.service.searches import Searches
+from predictor.service.settings import Settings
+from predictor.service.wire import Ask, Gone
+
+LISTED_BYTES = 64_000_000
+VERIFY_S = 300.0
+"""Seconds that loading all targets of the changed devices may take."""
+
+
+class State:
+    """One service. ``scratch`` is an empty folder of its own."""
+
+    def __init__(self, settings: Settings, scratch: Path, document: bytes) -> None:
+        self.settings, self.document = settings, document
+        self.profiles = Profiles(scratch)
+        work = scratch / "work"
+        work.mkdir()
+        self.pool = Pool(settings, self.profiles.home, work)
+        self.cache = Cache(settings.limits.cache_bytes)
+        self.listed = Cache(LISTED_BYTES)
+        self.metrics = Metrics()
+        self.searches = Searches(self.pool)
+        self.stopping = asyncio.Event()
+        self.ready = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._looking = asyncio.Lock()
+        self._figures()
+
+    def _figures(self) -> None:
+        watch = self.metrics.watch
+        watch("workers", "Processes that predict.", lambda: len(self.pool.workers))
+        watch("workers_idle", "Processes that wait for a request.", lambda: len(self.pool.idle))
+        watch("waiting", "Requests that wait for a process.", lambda: len(self.pool.waiting))
+        watch("workers_lost", "Processes that died.", lambda: self.pool.lost)
+        watch("workers_killed", "Processes that were killed for the time they took.",
+              lambda: self.pool.killed)  # fmt: skip
+        watch("cache_bytes", "Size of the answers that are kept.", lambda: self.cache.bytes)
+        watch("damaged_profiles", "Devices whose files could not be taken over.",
+              lambda: len(self.profiles.damaged))  # fmt: skip
+        watch("searches_open", "Searches that wait or run.", self.searches.open)
+
+    async def start(self) -> None:
+        """Take the profiles over and start the workers."""
+        self.loop = asyncio.get_running_loop()
+        await self.look()
+        await self.pool.start()
+        await asyncio.to_thread(_warm)
+        self.ready = True
+        self._watch = asyncio.get_running_loop().create_task(self._watching())
+        logs.emit("info", "ready", workers=len(self.pool.workers), host=self.settings.host,
+                  port=self.settings.port, guarded=self.settings.guarded)  # fmt: skip
+
+    async def stop(self) -> None:
+        """End everything; requests are answered by then."""
+        self.ready = False
+        self.stopping.set()
+        if self._watch is not None:
+            self._watch.cancel()
+        await self.searches.stop()
+        await self.pool.stop()
+        logs.emit("info", "stopped")
+
+    def say_stopping(self) -> None:
+        """No one is to wait for events any more. For signal handlers."""
+        self.ready = False
+        loop = self.loop
+        if loop is not None:
+            loop.call_soon_threadsafe(lambda: loop.create_task(self._wake()))
+
+    async def _wake(self) -> None:
+        self.stopping.set()
+        for job in self.searches.jobs.values():
+            await job.tell()
+
+    # -- profiles -------------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """Take over profiles that have changed, as far as they are sound."""
+        async with self._looking:
+            changed = await asyncio.to_thread(self.profiles.changed)
+            if not changed:
+                return
+            damaged = await self.profiles.load(self._verify)
+            self.pool.move(self.profiles.home)
+            self.cache.clear()
+            self.listed.clear()
+            for name, fault in damaged.items():
+                logs.emit("error", "a profile is damaged; what was served before stays",
+                          device=name, error=fault)  # fmt: skip
+            self.metrics.reloads.labels("damaged" if damaged else "ok").inc()
+            logs.emit("info", "profiles were taken over", devices=len(changed),
+                      damaged=len(damaged))  # fmt: skip
+
+    async def _verify(self, home: Path, names: Sequence[str]) -> Mapping[str, str]:
+        """What is wrong with the named devices in ``home``, in a process of its own."""
+        if not names:
+            return {}
+        worker = await spawn(self.pool.context, home, self.pool.scratch, self.settings)
+        try:
+            async with asyncio.timeout(VERIFY_S):
+                reply = await worker.ask(Ask("verify", settings=json.dumps(list(names))))
+        except (Gone, TimeoutError):
+            if len(names) == 1:
+                return {names[0]: "the process that loaded it died, or took too long"}
+            found: dict[str, str] = {}
+            for name in names:  # one of them kills its reader: the others shall not suffer
+                found |= await self._verify(home, [name])
+            return found
+        finally:
+            worker.end(kill=True)
+        if reply.status != 200:
+            raise Refusal("internal", f"profiles cannot be verified: {reply.message} {reply.trace}")
+        return damaged_of(reply.body)
+
+    async def _watching(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.watch_s)
+            try:
+                await self.look()
+            except (OSError, Refusal) as error:
+                logs.emit("error", "profiles could not be looked at", error=str(error))
+
+
+def _warm() -> None:
+    """What the first search would wait for, and everybody else with it."""
+    from predictor.service import schemas
+    from predictor.service.names import signals
+
+    signals()
+    schemas.accepts("Search", {})
