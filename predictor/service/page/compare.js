@@ -8,6 +8,9 @@ import { digits, milliseconds, printable, span, timeUnit, unitBeside } from "./u
 const targetOf = (estimate) => [estimate.software || estimate.runtime.replaceAll("_", " "), estimate.precision,
   estimate.power_mode].filter(Boolean).map(printable).join(" · ");
 
+const targetCell = (estimate) => [targetOf(estimate), " ",
+  element("span", { class: "soft", title: TIERS[estimate.tier] ?? "" }, `(${printable(estimate.tier)})`)];
+
 const latencyCheck = (estimate) => estimate.checks.find((check) => check.quantity === "latency_ms");
 
 const VERDICTS = { met: "met", near: "met, not surely", over: "OVER" };
@@ -32,7 +35,7 @@ function columnsOf(estimates, pick) {
   const bare = (estimate, value) => milliseconds(value, unit(estimate)).split(" ")[0];
   const limited = estimates.some((estimate) => estimate.checks.length);
   return [
-    { title: "Device", head: true, name: "name", key: (e) => e.device_title, cell: (e) => printable(e.device_title || e.device) },
+    { title: "Device", head: true, name: "name", key: (e) => e.device_title, cell: pick },
     { title: "Latency", numeric: true, up: true, key: (e) => e.latency_ms, cell: (e) => milliseconds(e.latency_ms, unit(e)) },
     { title: "", wide: true, cell: (e) => bar(e.latency_ms, e.interval_ms, most,
       e.latency_ms === fastest ? "best-bar" : "plain-bar", latencyCheck(e)?.limit) },
@@ -41,9 +44,7 @@ function columnsOf(estimates, pick) {
     { title: "× fastest", numeric: true, key: (e) => e.latency_ms, up: true, cell: (e) => digits(fastest ? e.latency_ms / fastest : 1) },
     { title: "Rate", numeric: true, key: (e) => e.throughput_fps, cell: rate },
     limited && { title: "Budget", key: (e) => verdictCell(e).textContent ?? "", cell: verdictCell },
-    { title: "Tier", key: (e) => e.tier, cell: (e) => element("span", { title: TIERS[e.tier] ?? "" }, printable(e.tier)) },
-    { title: "Target", key: targetOf, cell: targetOf },
-    { title: "Layers", cell: pick },
+    { title: "Target", name: "wraps", key: targetOf, cell: targetCell },
   ].filter(Boolean);
 }
 
@@ -61,8 +62,8 @@ export function compareCards(data, deviceOf) {
   const below = element("div", { id: "opened" });
   const buttons = new Map();
   const picked = (estimate) => {
-    const made = button("Show", () => show(estimate, true), { class: "pick", "aria-pressed": "false",
-      "aria-label": `Layers on ${printable(estimate.device_title)}` });
+    const made = button(printable(estimate.device_title || estimate.device), () => show(estimate, true),
+      { class: "link", "aria-pressed": "false" });
     buttons.set(estimate, made);
     return made;
   };
@@ -79,7 +80,7 @@ export function compareCards(data, deviceOf) {
     element("div", { class: "title-row" },
       element("h2", { id: "compare-title", tabindex: "-1" }, `${printable(estimates[0].model)} on ${estimates.length} devices`),
       button("Download JSON", () => download("comparison.json", data), { class: "small" })),
-    element("p", { class: "soft" }, summary(estimates)), table);
+    element("p", { class: "soft" }, `${summary(estimates)} A device's name shows its layers below.`), table);
   show(estimates.reduce((a, b) => b.latency_ms < a.latency_ms ? b : a), false);
   return [card, below];
 }

@@ -115,6 +115,7 @@ async function run(state) {
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     complain($("hunt-error"), error.text);
+    empty("No result", "The message beside the form says what is wrong.");
   } finally {
     current = null;
     busy(false);
@@ -141,9 +142,14 @@ async function follow(status) {
   return status;
 }
 
+function empty(title, text) {
+  $("found").replaceChildren(element("div", { class: "card empty" }, element("h2", {}, title), element("p", { class: "soft" }, text)));
+}
+
 async function finish(status) {
   if (status.state === "failed") {
     complain($("hunt-error"), `The search failed: ${printable(status.message || "no reason was given")}`);
+    empty("The search failed", "The message beside the form says why.");
     return;
   }
   const partial = status.state === "cancelled";
@@ -154,8 +160,7 @@ async function finish(status) {
     // Cancelled before anything was found.
     if (!(partial && error instanceof ApiError && [404, 409].includes(error.status))) throw error;
     say("Search cancelled");
-    $("found").replaceChildren(element("div", { class: "card empty" }, element("h2", {}, "Cancelled"),
-      element("p", { class: "soft" }, "Nothing had been found yet.")));
+    empty("Cancelled", "Nothing had been found yet.");
     return;
   }
   const named = prefixes.has(result.space);
@@ -167,8 +172,9 @@ async function finish(status) {
 }
 
 async function cancel() {
-  if (!current?.id) return;
-  $("cancel").disabled = true;
+  if (!current?.id || current.cancelled) return;
+  current.cancelled = true;
+  $("cancel").textContent = "Cancelling …";
   try {
     await request(`v1/searches/${encodeURIComponent(current.id)}`, { method: "DELETE" });
   } catch (error) {
@@ -193,13 +199,16 @@ function progress({ state, done, trials, message }) {
 
 function busy(on) {
   told = -1;
-  $("start").disabled = on;
   // The focus must not fall off a button that goes away.
-  const lost = document.activeElement === $(on ? "start" : "cancel");
+  const lost = [$("start"), $("cancel")].includes(document.activeElement);
+  $("start").hidden = on;
   $("cancel").hidden = !on;
-  $("cancel").disabled = false;
-  if (on) $("progress").hidden = false;
-  if (lost) $(on ? "cancel" : "start").focus();
-  if (on) complain($("hunt-error"), "");
+  $("cancel").textContent = "Cancel";
+  $("progress").hidden = !on;
+  if (lost) $(on ? "cancel" : "start").focus({ preventScroll: true });
+  if (on) {
+    complain($("hunt-error"), "");
+    $("found").replaceChildren();
+  }
   $("found").setAttribute("aria-busy", String(on));
 }

@@ -28,8 +28,9 @@ function overview(kernels) {
 
 function profile(kernels, width) {
   const height = 170, left = 62, right = 6, top = 8, floor = height - 22;
-  const most = fullScale(kernels), y = linear(0, most, floor, top);
-  const step = (width - left - right) / kernels.length, thick = Math.min(Math.max(step * 0.8, 0.6), 44);
+  const step = (width - left - right) / kernels.length, whiskers = step >= 5;
+  const most = whiskers ? fullScale(kernels) : Math.max(...kernels.map((kernel) => kernel.latency_ms)) || 1;
+  const y = linear(0, most, floor, top), thick = Math.min(Math.max(step * 0.8, 0.6), 44);
   const svg = drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-labelledby": "profile-title profile-desc" },
     drawn("title", { id: "profile-title" }, "Latency of each kernel in execution order"),
     drawn("desc", { id: "profile-desc" }, describe(kernels)));
@@ -41,7 +42,7 @@ function profile(kernels, width) {
     const middle = left + step * (i + 0.5), tall = Math.max(floor - y.to(Math.min(kernel.latency_ms, most)), 0.5);
     svg.append(drawn("rect", { class: sourceClass(kernel.source), x: middle - thick / 2, y: floor - tall, width: thick,
       height: tall, rx: Math.min(2, thick / 3) }, drawn("title", {}, tip(kernel))));
-    if (step < 5) return;
+    if (!whiskers) return;
     const [low, high] = kernel.interval_ms.map((value) => y.to(Math.min(value, most)));
     svg.append(drawn("line", { class: "stem", x1: middle, x2: middle, y1: low, y2: high }));
   });
@@ -79,7 +80,7 @@ function table(kernels) {
       cell: (k) => `${bare(k, k.interval_ms[0])} – ${bare(k, k.interval_ms[1])}` },
     { title: "Share", numeric: true, key: (k) => k.latency_ms, cell: (k) => percent(total ? k.latency_ms / total : 0) },
     { title: "Kind", key: (k) => k.kind, cell: (k) => printable(k.kind) },
-    { title: "Bound by", key: (k) => k.bound, cell: (k) => printable(k.bound) },
+    { title: "Bound", key: (k) => k.bound, cell: (k) => printable(k.bound) },
     { title: "Of roof", numeric: true, key: (k) => k.peak_share, cell: (k) => wholePercent(k.peak_share) },
     { title: "Source", key: (k) => k.source, cell: (k) => sourceWord(k.source) },
   ];

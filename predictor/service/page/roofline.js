@@ -43,7 +43,7 @@ function key(points) {
 
 function plot(points, roof, width) {
   const height = Math.round(Math.min(Math.max(width * 0.46, 260), 460));
-  const left = 80, right = 14, top = 24, floor = height - 44;
+  const left = 94, right = 14, top = 24, floor = height - 44;
   const x = decades([...points.map((p) => p.x), ...(roof ? [roof.ridge] : [])], left, width - right);
   const y = decades([...points.map((p) => p.y), ...(roof ? [roof.peak] : [])], floor, top);
   const svg = drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-labelledby": "roofline-title roofline-desc" },
