@@ -30,7 +30,11 @@ def test_choose_a_model_and_a_device_and_see_the_numbers(page, expected):
     ]
     rows = page.all("section:has(#profile) tbody")
     assert len(rows) == len(expected.kernels)
-    first = [cell for cell in page.texts("section:has(#profile) tbody:first-of-type tr:first-child > *") if cell]
+    first = [
+        cell
+        for cell in page.texts("section:has(#profile) tbody:first-of-type tr:first-child > *")
+        if cell
+    ]
     assert first[1].startswith(expected.kernels[0].name)
     assert first[2] == milliseconds(expected.kernels[0].latency_ms)
     assert len(page.all("#profile rect")) == len(expected.kernels)
