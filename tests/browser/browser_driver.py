@@ -25,7 +25,7 @@ class Service:
 
     def __init__(self, folder, *options, **environment):
         self.log = folder / "serve.log"
-        command = [sys.executable, "-m", "predictor.cli", "serve", "--port", "0", "--workers", "1",
+        command = [sys.executable, "-m", "predictor.cli", "serve", "--port", "0", "--workers", "2",
                    "--light", *options]  # fmt: skip
         with self.log.open("wb") as stream:
             self.process = subprocess.Popen(

@@ -157,16 +157,27 @@ function askForToken(refused) {
 
 async function load() {
   try {
-    const [devices, models, spaces] = await Promise.all([get("v1/devices"), get("v1/models"), get("v1/spaces")]);
+    const [devices, spaces] = await Promise.all([get("v1/devices"), get("v1/spaces")]);
     ask.loadDevices(devices.devices);
     hunt.loadDevices(devices.devices);
-    ask.loadModels(models);
-    hunt.loadSpaces(spaces, models.sources);
+    hunt.loadSpaces(spaces);
     return true;
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     notice(error.text, [], button("Try again", begin));
     return false;
+  }
+}
+
+/** Names to complete: seconds, where a server has just begun and libraries are read for them. */
+async function loadModels() {
+  try {
+    const models = await get("v1/models");
+    ask.loadModels(models);
+    hunt.loadNames(models);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    $("model-help").textContent = `Names cannot be listed: ${error.text}`;
   }
 }
 
@@ -184,6 +195,7 @@ async function begin() {
   document.body.setAttribute("aria-busy", "false");
   if (ready) await open();
   document.body.dataset.ready = String(ready);
+  if (ready) await loadModels();
 }
 
 onTokenWanted(askForToken);

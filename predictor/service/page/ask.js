@@ -1,5 +1,5 @@
 // The form of the first tab: reads it, asks the server, shows the answer or says what is wrong where.
-import { $, complain, element, say } from "./dom.js";
+import { $, complain, element, goTo, say } from "./dom.js";
 import { ApiError, post } from "./api.js";
 import { answerCards, spoken } from "./answer.js";
 import { compareCards, spokenComparison } from "./compare.js";
@@ -120,11 +120,7 @@ function show(data) {
   const cards = comparison ? compareCards(data, picker.byName) : answerCards(data, picker.byName(data.device));
   $("answer").replaceChildren(...cards);
   say(comparison ? spokenComparison(data) : spoken(data));
-  // Beside the form it is in sight; below the form one has to be taken there.
-  if ($("answer").getBoundingClientRect().top > innerHeight * 0.8) {
-    $("answer").querySelector("h2[tabindex]").focus({ preventScroll: true });
-    $("answer").scrollIntoView();
-  }
+  goTo($("answer"), $("ask"));
 }
 
 /** A message beside the field that it is about, as far as its code says which that is. */

@@ -43,6 +43,13 @@ export function complain(place, text, field, ...extra) {
   else field.removeAttribute("aria-invalid");
 }
 
+/** Takes the reader to an answer that stands below its form; beside the form it is in sight. */
+export function goTo(answer, form) {
+  if (answer.getBoundingClientRect().top < form.getBoundingClientRect().bottom - 1) return;
+  answer.querySelector("h2[tabindex]")?.focus({ preventScroll: true });
+  answer.scrollIntoView();
+}
+
 export function download(name, data) {
   const blob = new Blob([JSON.stringify(data, null, 1) + "\n"], { type: "application/json" });
   const url = URL.createObjectURL(blob);

@@ -1,5 +1,5 @@
 // The second tab: starts a search, follows it, cancels it, shows its front.
-import { $, complain, element, say } from "./dom.js";
+import { $, complain, element, goTo, say } from "./dom.js";
 import { ApiError, events, get, post, request } from "./api.js";
 import { devicePicker } from "./devices.js";
 import { frontCards, spokenFront } from "./front.js";
@@ -15,7 +15,7 @@ const POLL = 1000;
 const NUMBERS = { trials: 1, seed: 0 };
 const CHOICES = ["space", "signal", "sampler", "aim"];
 
-let picker = null, current = null, prefixes = new Set(), takeModel = () => {};
+let picker = null, current = null, prefixes = new Set(["ofa", "fbnet", "nasbench201"]), takeModel = () => {};
 
 /** `take(model, devices)` predicts a network of the front in the first tab. */
 export function start({ take, onStarted }) {
@@ -34,8 +34,12 @@ export function start({ take, onStarted }) {
 
 export const loadDevices = (devices) => picker.load(devices);
 
-export function loadSpaces({ spaces, signals, samplers }, models) {
-  prefixes = new Set(models.map(({ prefix }) => prefix));
+/** Spaces whose networks have names can show one of them in the other tab. */
+export function loadNames({ sources }) {
+  prefixes = new Set(sources.map(({ prefix }) => prefix));
+}
+
+export function loadSpaces({ spaces, signals, samplers }) {
   const options = (id, values, chosen) => {
     $(id).replaceChildren(...values.map(([value, title]) => element("option", { value }, printable(title ?? value))));
     if (values.some(([value]) => value === chosen)) $(id).value = chosen;
@@ -168,7 +172,7 @@ async function finish(status) {
     take: named ? (key) => takeModel(`${result.space}:${key}`, result.devices) : null });
   $("found").replaceChildren(...cards);
   spokenFront(result, partial);
-  if ($("found").getBoundingClientRect().top > innerHeight * 0.8) $("found").scrollIntoView();
+  goTo($("found"), $("hunt"));
 }
 
 async function cancel() {
