@@ -26,7 +26,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "transformers": ("torch", "transformers"),
     "train": ("lightgbm", "optuna", "scikit-learn", "scipy"),
     "search": ("optuna", "scipy", "pg8000"),
-    "service": ("fastapi", "httptools", "httpx", "jsonschema", "onnx", "orjson",
+    "service": ("fastapi", "httptools", "httpx", "jsonschema-rs", "onnx", "orjson",
                 "prometheus-client", "python-multipart", "uvicorn", "uvloop"),
     "dask": ("distributed",),
 }  # fmt: skip

@@ -343,3 +343,12 @@ def from_python(value: Any, depth: int = 0) -> Node:
         raw = "a huge number" if huge else str(value)
         return Scalar(raw, value, not isinstance(value, str))
     raise ConfigError(f"{type(value).__name__} is no plain value (text, number, list, mapping)")
+
+
+def to_python(node: Node) -> Any:
+    """Lists, mappings and plain values of nodes; of a key that stands twice the last counts."""
+    if isinstance(node, Table):
+        return {entry.key: to_python(entry.node) for entry in node.entries}
+    if isinstance(node, Sequence):
+        return [to_python(item) for item in node.items]
+    return node.value

@@ -19,11 +19,12 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from predictor.service import openapi, schemas
 from predictor.service.bodies import JSON, read_query
 from predictor.service.cache import Cache
-from predictor.service.problems import Refusal
+from predictor.service.problems import INTERNAL, Refusal
 from predictor.service.searches import ENDED, Job
 from predictor.service.state import State
 from predictor.service.wire import Ask, Reply
@@ -41,6 +42,8 @@ def make_app(state: State) -> FastAPI:
     app = FastAPI(title=openapi.TITLE, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.service = state
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(Refusal, _refusal)
+    app.add_exception_handler(Exception, _internal)  # told here, and logged by the gate
     _predictions(app, state)
     _names(app, state)
     _searches(app, state)
@@ -55,9 +58,28 @@ async def _refused(request: Request, error: Exception) -> Response:
     code = _CODES.get(error.status_code, "bad_request")
     said = "no such path; see GET /v1/openapi.json" if code == "not_found" else str(error.detail)
     answer = _failed(request, Reply(error.status_code, code=code, message=said))
-    for name, value in (error.headers or {}).items():
-        answer.headers[name] = value
+    if error.status_code == 405:
+        answer.headers["Allow"] = ", ".join(_methods(request))
     return answer
+
+
+def _methods(request: Request) -> list[str]:
+    """Methods of all routes of this path; each route knows only its own."""
+    found = set[str]()
+    for route in request.app.routes:
+        if route.matches({**request.scope, "method": "OPTIONS"})[0] != Match.NONE:
+            found |= route.methods or set()
+    return sorted(found)
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return _failed(request, Reply(error.status, code=error.code, message=error.message,
+                                  retry_after_s=error.retry_after_s))  # fmt: skip
+
+
+async def _internal(request: Request, error: Exception) -> Response:
+    return _failed(request, Reply(500, code="internal", message=INTERNAL))
 
 
 def _failed(request: Request, reply: Reply) -> Response:

@@ -21,6 +21,7 @@ from predictor.report.units import size_from_text
 from predictor.service import schemas
 from predictor.service.problems import Refusal, without_paths
 from predictor.service.wire import Ask
+from predictor.yamlmarks import read, to_python
 
 JSON, YAML, FORM = "application/json", "application/yaml", "multipart/form-data"
 TEXTS = ("device", "runtime", "precision", "layout", "software", "power_mode", "scope", "phase",
@@ -29,6 +30,8 @@ NUMBERS = ("batch", "sequence", "context")
 SETTINGS = (*TEXTS, *NUMBERS, "resolution")
 """Query parameters that win over the body."""
 UPLOADS = (".onnx", ".pt2", ".yaml", ".yml")
+FILES = ("file", "model")
+"""What the field of a file may be called."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.\-]+")
 
 
@@ -160,6 +163,8 @@ def _typed(name: str, value: str) -> Any:
         if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) < least:
             raise Refusal("invalid", f"{name} '{value[:40]}': a whole number of {least} or more")
         return int(value)
+    if not 0 < len(value) <= 100:
+        raise Refusal("invalid", f"{name}: 1 to 100 characters")
     if name == "resolution":
         size = size_from_text(value)
         if size is None:
@@ -185,16 +190,26 @@ def _from_text(text: str, name: str) -> Config:
     try:
         return parse_config(text, name)
     except ConfigError as error:
-        raise Refusal("invalid", str(error)) from None
+        raise Refusal("conflict" if _fits(text) else "invalid", str(error)) from None
+
+
+def _fits(text: str) -> bool:
+    """Whether a YAML text is what the schema allows, so that only its parts do not go together."""
+    try:
+        return schemas.accepts("Config", to_python(read(text, "config.yaml")))
+    except (ConfigError, RecursionError):
+        return False
 
 
 def _from_file(name: str, data: bytes, settings: Mapping[str, Any]) -> Config:
     """A config whose model is an uploaded file; ``settings`` win over what a YAML file says."""
     clean = _UNSAFE.sub("_", name.replace("\\", "/").rpartition("/")[2]).lstrip(".")[-100:]
     suffix = Path(clean).suffix.lower()
-    if suffix not in UPLOADS or clean == suffix:
-        raise Refusal("unsupported_media_type", f"'{clean}': a file is one of "
+    if suffix and suffix not in UPLOADS:
+        raise Refusal("unsupported_file", f"'{clean}': a file is one of "
                       f"{', '.join(UPLOADS)}")  # fmt: skip
+    if not suffix:  # a name says nothing: .pt2 is an archive, and all else can only be ONNX
+        suffix = ".pt2" if data.startswith(b"PK") else ".onnx"
     if suffix in (".yaml", ".yml"):
         config = _from_text(_utf8(data, clean), clean)
         over = from_data({**settings, "model": "x"})
@@ -202,7 +217,7 @@ def _from_file(name: str, data: bytes, settings: Mapping[str, Any]) -> Config:
         return replace(config, **own)
     folder = Path("uploads")
     folder.mkdir(exist_ok=True)
-    path = folder / f"{Path(clean).stem}{suffix}"
+    path = folder / f"{Path(clean).stem or 'model'}{suffix}"
     path.write_bytes(data)
     return from_data({**settings, "model": str(path)})
 
@@ -248,15 +263,18 @@ def _form(ask: Ask) -> Body:
     except (FormParserError, ValueError) as error:
         raise Refusal("bad_request", f"no form: {error}") from None
     data: Mapping[str, Any] = {}
+    uploads = list[tuple[str, bytes]]()
     names = [(one.field_name or b"").decode("utf-8", "replace") for one in fields_]
     for name, one in zip(names, fields_, strict=True):
+        if name in FILES:
+            uploads.append(("", one.value or b""))
+            continue
         if name != "settings" or names.count(name) > 1:
             raise Refusal("invalid", f"a form has 'file', and 'settings' once; not '{name[:60]}'")
         data = _mapping(_json(one.value or b""))
-    uploads = []
     for file in files:
         name = (file.field_name or b"").decode("utf-8", "replace")
-        if name not in ("file", "model"):
+        if name not in FILES:
             raise Refusal("invalid", f"the file's field is called 'file', not '{name[:60]}'")
         file.file_object.seek(0)
         uploads.append(((file.file_name or b"").decode("utf-8", "replace"),

@@ -134,8 +134,7 @@ class Handlers:
         rest = {k: v for k, v in data.items() if k != "rows"}
         found = []
         for number, row in enumerate(data["rows"]):
-            asked = [row["device"]] if row.get("device") else devices or [None]
-            for device in asked:
+            for device in [row["device"]] if row.get("device") else devices or [None]:
                 found.append({"row": number, **self._row({**rest, **row, "device": device})})
         return dumped({"schema_version": 1, "rows": found})
 

@@ -25,6 +25,13 @@ _TEXT: Mapping[int, str] = {
 }  # fmt: skip
 
 
+EXAMPLE = {"model": "ofa:ks=7,e=6,d=4", "device": "jetson"}
+COMPARE = {"models": ["ofa:ks=7,e=6,d=4"], "devices": ["jetson", "raspberry-pi-5"]}
+SEARCH = {"space": "nasbench201", "device": "jetson", "accuracy": "params", "trials": 3,
+          "sampler": "random"}  # fmt: skip
+ROWS = {"rows": [{"model": "ofa:ks=7,e=6,d=4"}, {"model": "decoder:gpt2"}], "devices": ["jetson"]}
+
+
 def document() -> dict[str, Any]:
     """The whole document."""
     return {
@@ -75,7 +82,7 @@ def _paths() -> dict[str, Any]:
             "Comparison", body=_compare(), known=404)},
         "/v1/batch": {"post": _operation(
             "batch", "Many rows: JSON at once, or a CSV table as a stream", "BatchAnswer",
-            body=_batch(), parameters=_table(), known=404, csv=True)},
+            body=_batch(), known=404)},
         "/v1/devices": {"get": _operation("devices", "Devices with accuracy cards", "Devices")},
         "/v1/devices/{name}": {"get": _operation("device", "One device", "Device",
                                                  parameters=[name], known=404)},
@@ -83,7 +90,9 @@ def _paths() -> dict[str, Any]:
         "/v1/spaces": {"get": _operation("spaces", "Search spaces, signals, samplers", "Spaces")},
         "/v1/searches": {
             "post": _operation("start_search", "Start a search", "Job", status=202, known=404,
-                               body={"application/json": _schema("Search")}),
+                               body={"application/json": {**_schema("Search"),
+                                                          "example": SEARCH}},
+                               links=True),
             "get": _operation("searches", "Searches of this token", "Jobs")},
         "/v1/searches/{id}": {
             "get": _operation("search", "How far a search is", "Job", parameters=[search],
@@ -111,13 +120,20 @@ def _schema(name: str) -> dict[str, Any]:
 def _operation(
     name: str, about: str, answer: str | None, *, status: int = 200, known: int = 0,
     body: Mapping[str, Any] | None = None, parameters: Sequence[Mapping[str, Any]] = (),
-    media: str = "application/json", open_: bool = False, csv: bool = False,
+    media: str = "application/json", open_: bool = False, csv: bool = False, links: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     content: dict[str, Any] = {media: _schema(answer) if answer else {"schema": {"type": "string"}}}
     if csv:
         content["text/csv"] = {"schema": {"type": "string"}}
     headers = {"X-Request-ID": {"schema": {"type": "string"}, "description": "also in the log"}}
-    said = {str(status): {"description": about, "content": content, "headers": headers}}
+    said: dict[str, Any] = {
+        str(status): {"description": about, "content": content, "headers": headers}
+    }
+    if links:
+        said[str(status)]["links"] = {
+            name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
+            for name in ("search", "cancel_search", "search_events", "search_front")
+        }
     refused = {*_GUARDED, *(_BODY if body else ()), *((known,) if known else ()), 422}
     for code in sorted(refused - {401, 429} if open_ else refused):
         said[str(code)] = {"description": _TEXT[code],
@@ -169,16 +185,18 @@ def _table() -> list[dict[str, Any]]:
 
 
 def _model(name: str) -> dict[str, Any]:
-    yaml = {"schema": {"type": "string", "description": "the text of a config.yaml"},
-            "example": "model: ofa:ks=7,e=6,d=4\ndevice: jetson\n"}  # fmt: skip
-    return {"application/json": _schema(name), "application/yaml": yaml, **_form("Settings")}
+    return {
+        "application/json": {**_schema(name), "example": EXAMPLE},
+        "application/yaml": {**_schema(name), "example": EXAMPLE}, **_form("Settings"),
+    }  # fmt: skip
 
 
 def _form(settings: str) -> dict[str, Any]:
     file = {"type": "string", "format": "binary", "description": "an .onnx, .pt2 or .yaml file"}
     return {"multipart/form-data": {
         "schema": {
-            "type": "object", "required": ["file"], "additionalProperties": False,
+            "type": "object", "additionalProperties": False,
+            "required": ["file", "settings"] if settings == "CompareFiles" else ["file"],
             "properties": {"file": file, "settings": {"$ref": f"{_REF}{settings}"}},
         },
         "encoding": {"settings": {"contentType": "application/json"},
@@ -187,9 +205,9 @@ def _form(settings: str) -> dict[str, Any]:
 
 
 def _compare() -> dict[str, Any]:
-    return {"application/json": _schema("Compare")}
+    return {"application/json": {**_schema("Compare"), "example": COMPARE},
+            **_form("CompareFiles")}  # fmt: skip
 
 
 def _batch() -> dict[str, Any]:
-    table = {"schema": {"type": "string"}, "example": "model,batch\nofa:ks=7,1\n"}
-    return {"application/json": _schema("Batch"), "text/csv": table}
+    return {"application/json": {**_schema("Batch"), "example": ROWS}}

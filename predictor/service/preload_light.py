@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def load() -> None:
     """Everything that a prediction from layers, names of families or ONNX needs."""
-    import jsonschema  # noqa: F401
+    import jsonschema_rs  # noqa: F401
     import numpy
     import onnx  # noqa: F401
     import orjson  # noqa: F401
