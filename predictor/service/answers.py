@@ -95,5 +95,6 @@ ANSWERS: dict[str, Any] = {
     "Health": _object("The server lives.", status={"const": "ok"}),
     "Ready": _object("The server can predict.", status={"const": "ready"}, workers=COUNT,
                      damaged_profiles=_list(TEXT)),
+    "Event": _object("A server-sent event; data is JSON.", ("event",), event=TEXT, data=TEXT),
     "Any": ANY,
 }  # fmt: skip

@@ -1,10 +1,15 @@
 """The HTTP service: routes over workers that predict.
 
-GET  /                       the page                POST /v1/predict   an estimate
-GET  /v1/devices[/NAME]      devices with cards      POST /v1/count     MACs, params, bytes
-GET  /v1/models  /v1/spaces  what can be named       POST /v1/compare   several side by side
-POST /v1/searches            start a search          POST /v1/batch     rows, or a CSV table
-GET  /v1/searches/ID[/events|/front], DELETE         GET  /v1/health /v1/ready /v1/metrics
+GET  /                        the page
+POST /v1/predict              an estimate
+POST /v1/count                MACs, parameters, bytes
+POST /v1/compare              several estimates side by side
+POST /v1/batch                rows, or a CSV table as a stream
+GET  /v1/devices[/NAME]       devices with their accuracy cards
+GET  /v1/models, /v1/spaces   what can be named
+GET, POST /v1/searches        searches; start one
+GET, DELETE /v1/searches/ID   also /events, /front, and POST to /cancel
+GET  /v1/health, /v1/ready, /v1/metrics, /v1/openapi.json
 """
 
 from __future__ import annotations
@@ -21,10 +26,11 @@ from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from predictor.errors import PredictorError
 from predictor.service import openapi, schemas
-from predictor.service.bodies import JSON, read_query
+from predictor.service.bodies import JSON, read_json, read_query
 from predictor.service.cache import Cache
-from predictor.service.problems import INTERNAL, Refusal
+from predictor.service.problems import INTERNAL, Refusal, refusal_of
 from predictor.service.searches import ENDED, Job
 from predictor.service.state import State
 from predictor.service.wire import Ask, Reply
@@ -192,10 +198,16 @@ def _searches(app: FastAPI, state: State) -> None:
     async def one(name: str, request: Request) -> Response:
         return Response(_json(job_of(name, request).to_dict()), 200, None, JSON)
 
-    @app.delete("/v1/searches/{name}")
+    @app.post("/v1/searches/{name}/cancel")
     async def cancel(name: str, request: Request) -> Response:
         job = job_of(name, request)
         await state.searches.cancel(job)
+        return Response(_json(job.to_dict()), 200, None, JSON)
+
+    @app.delete("/v1/searches/{name}")
+    async def forget(name: str, request: Request) -> Response:
+        job = job_of(name, request)
+        await state.searches.forget(job)
         return Response(_json(job.to_dict()), 200, None, JSON)
 
     @app.get("/v1/searches/{name}/events")
@@ -207,7 +219,7 @@ def _searches(app: FastAPI, state: State) -> None:
     async def front(name: str, request: Request) -> Response:
         job = job_of(name, request)
         if job.front is None:
-            raise Refusal("not_found", "nothing has been found yet" if job.state not in ENDED
+            raise Refusal("conflict", "nothing has been found yet" if job.state not in ENDED
                           else f"this search found nothing: {job.message}")  # fmt: skip
         return Response(job.front, 200, None, JSON)
 
@@ -226,12 +238,12 @@ async def asked_search(request: Request, state: State) -> dict[str, Any]:
     body = await request.body()
     if len(body) > 100_000:
         raise Refusal("body_too_large", "a search is described in less than 100 kB")
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Refusal("bad_request", "no JSON") from None
+    data = read_json(body)
     schemas.check("Search", data)
-    return refuse_search(data, state.settings.limits)
+    try:
+        return refuse_search(data, state.settings.limits)
+    except PredictorError as error:
+        raise refusal_of(error) from None
 
 
 async def _events(job: Job, state: State) -> AsyncIterator[bytes]:

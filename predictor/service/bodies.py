@@ -52,7 +52,7 @@ def read_body(ask: Ask) -> Body:
     """
     kind = ask.content_type.partition(";")[0].strip().lower()
     if kind == JSON:
-        return Body(_mapping(_json(ask.body)))
+        return Body(_mapping(read_json(ask.body)))
     if kind in (YAML, "text/yaml", "application/x-yaml"):
         return Body(text=_utf8(ask.body))
     if kind == FORM:
@@ -96,7 +96,7 @@ def from_data(data: Mapping[str, Any]) -> Config:
 
 def _safe(config: Config, device: bool) -> Config:
     if isinstance(config.model, ModelSource):
-        refuse_local(config.model.source)
+        named(config.model.source)
         raise ModelError(f"'{config.model.source[:80]}': a source with arguments is for Python "
                          "files, and those are not taken from the network")  # fmt: skip
     if isinstance(config.model, str) and Path(config.model).parent.name != "uploads":
@@ -104,7 +104,7 @@ def _safe(config: Config, device: bool) -> Config:
     if config.device is not None:
         safe_device(config.device)
     elif device:
-        raise Refusal("invalid", "no device: add device, such as \"device\": \"jetson\". "
+        raise Refusal("no_device", "no device: add device, such as \"device\": \"jetson\". "
                       "See: GET /v1/devices")  # fmt: skip
     return config
 
@@ -225,7 +225,8 @@ def _from_file(name: str, data: bytes, settings: Mapping[str, Any]) -> Config:
 # -- what bytes say -------------------------------------------------------------------------------
 
 
-def _json(body: bytes) -> Any:
+def read_json(body: bytes) -> Any:
+    """JSON values; raises Refusal."""
     import orjson
 
     try:
@@ -271,7 +272,7 @@ def _form(ask: Ask) -> Body:
             continue
         if name != "settings" or names.count(name) > 1:
             raise Refusal("invalid", f"a form has 'file', and 'settings' once; not '{name[:60]}'")
-        data = _mapping(_json(one.value or b""))
+        data = _mapping(read_json(one.value or b""))
     for file in files:
         name = (file.field_name or b"").decode("utf-8", "replace")
         if name not in FILES:

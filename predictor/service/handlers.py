@@ -7,6 +7,7 @@ raised: :class:`~predictor.service.problems.Refusal` or one of :mod:`predictor.e
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from itertools import product
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from predictor.config import Config
     from predictor.estimate import Estimate
     from predictor.graph import Graph
+
+
+_UNKNOWN = re.compile(r" has no (model|tag) | no model source|is no model ")
+"""What the frontends say of a name that nothing is known of."""
 
 
 class Handlers:
@@ -83,8 +88,11 @@ class Handlers:
             layout=config.layout, power_mode=config.power_mode, software=config.software,
             attention=config.language.attention,
         )  # fmt: skip
-        return predictor.estimate(graph, scope=config.scope or "engine", budget=config.budget,
+        found = predictor.estimate(graph, scope=config.scope or "engine", budget=config.budget,
                                   strict=config.strict, language=config.language)  # fmt: skip
+        if not all(map(math.isfinite, (found.latency_ms, *found.interval_ms))):
+            raise Refusal("conflict", f"{graph.name}: the latency is beyond what numbers can say")
+        return found
 
     # -- several --------------------------------------------------------------------------------
 
@@ -104,7 +112,7 @@ class Handlers:
         grid = [several[k] or [None] for k in ("devices", "batches", "resolutions")]
         count = len(body.files or several["models"]) * len(list(product(*grid)))
         if count > self.limits.combinations:
-            raise Refusal("batch_too_large", f"{count} estimates; this server compares "
+            raise Refusal("too_many_combinations", f"{count} estimates; this server compares "
                           f"{self.limits.combinations} at once")  # fmt: skip
         if body.files:
             configs = bodies.configs_of(bodies.Body(said, body.files), {}, device=False)
@@ -200,7 +208,7 @@ def _fault(name: str) -> str:
 
 
 def dumped(data: Mapping[str, Any]) -> bytes:
-    """JSON bytes. What JSON has no word for (NaN, infinity) raises ValueError."""
+    """JSON bytes. NaN and infinity, which JSON lacks, become null; latencies are never such."""
     import orjson
 
     text: bytes = orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS)
@@ -215,8 +223,7 @@ def _one(configs: list[Config]) -> Config:
 
 def _told(error: ModelError, config: Config) -> Exception:
     """A name that nothing is known of is not found; all else does not fit together."""
-    if isinstance(config.model, str) and re.search(r" has no (model|tag) | no model source|is no ",
-                                                   str(error)):  # fmt: skip
+    if isinstance(config.model, str) and _UNKNOWN.search(str(error)):
         return Refusal("unknown_model", without_paths(str(error)))
     return error
 
@@ -241,7 +248,7 @@ def refuse_search(data: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
                       f"{suggest(asked['accuracy'], signals())} See: GET /v1/spaces")  # fmt: skip
     devices = asked.get("devices") or [asked.get("device")]
     if devices == [None]:
-        raise Refusal("invalid", 'no device: add device, such as "device": "jetson"')
+        raise Refusal("no_device", 'no device: add device, such as "device": "jetson"')
     for device in devices:
         bodies.safe_device(device)
     if asked["trials"] > limits.trials:

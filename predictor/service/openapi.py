@@ -72,7 +72,7 @@ def _paths() -> dict[str, Any]:
              "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999}}  # fmt: skip
     return {
         "/v1/predict": {"post": _operation(
-            "predict", "Predict one model on one device", "Estimate", body=_model("Predict"),
+            "predict", "Predict one model on one device", "Estimate", body=_model("Config"),
             parameters=_settings(), known=404)},
         "/v1/count": {"post": _operation(
             "count", "Count MACs, parameters and bytes, without a device", "Count",
@@ -97,14 +97,17 @@ def _paths() -> dict[str, Any]:
         "/v1/searches/{id}": {
             "get": _operation("search", "How far a search is", "Job", parameters=[search],
                               known=404),
-            "delete": _operation("cancel_search", "End a search; what it found stays", "Job",
+            "delete": _operation("delete_search", "End a search and forget it", "Job",
                                  parameters=[search], known=404)},
         "/v1/searches/{id}/events": {"get": _operation(
             "search_events", "Server-sent events: progress, then end", None,
             parameters=[search], known=404, media="text/event-stream")},
+        "/v1/searches/{id}/cancel": {"post": _operation(
+            "cancel_search", "End a search; what it found stays", "Job", parameters=[search],
+            known=404)},
         "/v1/searches/{id}/front": {"get": _operation(
             "search_front", "What a search has found so far", "Front", parameters=[search],
-            known=404)},
+            known=404, late=True)},
         "/v1/health": {"get": _operation("health", "The server lives", "Health", open_=True)},
         "/v1/ready": {"get": _operation("ready", "The server can predict", "Ready", open_=True)},
         "/v1/metrics": {"get": _operation("metrics", "Figures for Prometheus", None,
@@ -121,7 +124,10 @@ def _operation(
     name: str, about: str, answer: str | None, *, status: int = 200, known: int = 0,
     body: Mapping[str, Any] | None = None, parameters: Sequence[Mapping[str, Any]] = (),
     media: str = "application/json", open_: bool = False, csv: bool = False, links: bool = False,
+    late: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
+    if media == "text/event-stream":
+        answer = "Event"
     content: dict[str, Any] = {media: _schema(answer) if answer else {"schema": {"type": "string"}}}
     if csv:
         content["text/csv"] = {"schema": {"type": "string"}}
@@ -132,9 +138,21 @@ def _operation(
     if links:
         said[str(status)]["links"] = {
             name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
-            for name in ("search", "cancel_search", "search_events", "search_front")
+            for name in (
+                "search",
+                "cancel_search",
+                "search_events",
+                "search_front",
+                "delete_search",
+            )
         }
-    refused = {*_GUARDED, *(_BODY if body else ()), *((known,) if known else ()), 422}
+    refused = {
+        *_GUARDED,
+        *(_BODY if body else ()),
+        *((known,) if known else ()),
+        *((409,) if late else ()),
+        422,
+    }
     for code in sorted(refused - {401, 429} if open_ else refused):
         said[str(code)] = {"description": _TEXT[code],
                            "content": {"application/json": _schema("Error")}}  # fmt: skip

@@ -28,9 +28,10 @@ CODES = {
     "bad_request": 400, "unauthorized": 401, "forbidden": 403, "not_found": 404,
     "unknown_device": 404, "unknown_model": 404, "missing_package": 404,
     "method_not_allowed": 405, "slow_request": 408, "conflict": 409, "not_covered": 409,
-    "unsupported_file": 409,
+    "unsupported_file": 409, "no_device": 409, "too_many_combinations": 409,
     "body_too_large": 413, "graph_too_large": 413, "batch_too_large": 413,
     "unsupported_media_type": 415, "invalid": 422, "too_many_requests": 429,
+    "too_many_searches": 429,
     "headers_too_large": 431, "internal": 500, "busy": 503, "timeout": 503, "worker_lost": 503,
     "out_of_memory": 503, "damaged_profile": 503, "stopping": 503,
 }  # fmt: skip

@@ -33,7 +33,6 @@ def requests() -> dict[str, Any]:
     settings = {name: body for name, body in properties.items() if name != "model"}
     found["Config"] = _object(properties, ["model"])
     found["Settings"] = _object(settings, [])
-    found["Predict"] = _object(properties, ["model", "device"])
     found["Compare"] = _compare(settings)
     several = {k: v for k, v in found["Compare"]["properties"].items() if k != "models"}
     found["CompareFiles"] = _object(several, ["devices"])

@@ -79,7 +79,8 @@ class Searches:
         """
         self._forget()
         if self.open() >= self.limits.searches + self.limits.searches_waiting:
-            raise Refusal("busy", "too many searches wait", retry_after_s=60)
+            raise Refusal("too_many_searches", "too many searches wait; try again when some have "
+                          "ended", retry_after_s=60)  # fmt: skip
         job = Job(asked, owner)
         self.jobs[job.id] = job
         task = asyncio.get_running_loop().create_task(self._run(job))
@@ -118,6 +119,11 @@ class Searches:
         elif job.state == QUEUED:
             job.state = CANCELLED
         await job.tell()
+
+    async def forget(self, job: Job) -> None:
+        """End a search and let go of what it found."""
+        await self.cancel(job)
+        self.jobs.pop(job.id, None)
 
     async def stop(self) -> None:
         """End all searches, with what they have found."""
