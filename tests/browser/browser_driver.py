@@ -112,6 +112,12 @@ class Page:
             self.until("return document.body.dataset.ready === 'true'")
         return self
 
+    def turn(self, fragment):
+        """The same page at another fragment, as by hand in the address; opened if it is not yet."""
+        if not self.driver.current_url.startswith(self.url):
+            self.open()
+        self.js("location.hash = arguments[0]", fragment)
+
     def media(self, **features):
         """``prefers_color_scheme="dark"`` and the like; none sets all back."""
         values = [{"name": k.replace("_", "-"), "value": v} for k, v in features.items()]

@@ -40,6 +40,20 @@ def test_the_search_s_tab(page, theme):
     assert page.js(AUDIT) == []
 
 
+def test_the_audit_sees_what_is_wrong(page):
+    page.open()
+    page.js(
+        "const main = document.querySelector('main');"
+        "const bad = (tag, text) => main.appendChild(Object.assign(document.createElement(tag), {textContent: text}));"
+        "bad('input', ''); bad('button', ''); bad('h4', 'too deep'); bad('h1', 'another');"
+        "bad('p', 'too faint').style.color = 'light-dark(#aaa, #666)'; bad('th', 'no scope')"
+    )
+    told = "\n".join(page.js(AUDIT))
+    for words in ("no label: input", "no name: button", "skips a level: h4", "not one h1", "contrast",
+                  "th without scope"):  # fmt: skip
+        assert words in told
+
+
 def ground(page):
     return page.js("return getComputedStyle(document.body).backgroundColor")
 
@@ -138,6 +152,25 @@ def test_everything_comes_from_the_server_itself(page):
                      "return r.getResponseHeader('content-security-policy')")  # fmt: skip
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
+
+
+def test_a_server_that_has_no_time_says_when_to_come_again(page):
+    page.open()
+    page.write("#model", "ofa:ks=3,e=3,d=2")
+    page.choose("jetson-orin-nano")
+    page.js(
+        "window.fetch = async () => new Response(JSON.stringify({error: {code: 'busy', message:"
+        "'<b>too many</b> requests wait', request_id: 'r1'}}), {status: 503, headers: {'Retry-After': '7'}})"
+    )
+    page.click("#predict")
+    words = page.shown("#ask-error")
+    assert "<b>too many</b> requests wait" in words
+    assert "Try again in 7 s." in words
+    assert "Request r1." in words
+    assert page.focused() == "predict"
+    page.js("window.fetch = async () => new Response('<html>bad gateway</html>', {status: 502})")
+    page.click("#predict")
+    page.until("return document.getElementById('ask-error').textContent.includes('502')")
 
 
 def test_a_server_that_is_gone_is_told(page):

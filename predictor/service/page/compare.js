@@ -1,5 +1,5 @@
 // Several estimates side by side; one of them is opened below.
-import { button, download, element, say } from "./dom.js";
+import { button, download, element, say, twoLines } from "./dom.js";
 import { TIERS, bar } from "./bars.js";
 import { answerCards, rate, titleOf, verdict } from "./answer.js";
 import { dataTable } from "./table.js";
@@ -8,8 +8,7 @@ import { digits, milliseconds, printable, span, timeUnit, unitBeside } from "./u
 const targetOf = (estimate) => [estimate.software || estimate.runtime.replaceAll("_", " "), estimate.precision,
   estimate.power_mode].filter(Boolean).map(printable).join(" · ");
 
-const targetCell = (estimate) => [targetOf(estimate), " ",
-  element("span", { class: "soft", title: TIERS[estimate.tier] ?? "" }, `(${printable(estimate.tier)})`)];
+const targetCell = (estimate) => twoLines(targetOf(estimate), TIERS[estimate.tier] ?? printable(estimate.tier));
 
 const latencyCheck = (estimate) => estimate.checks.find((check) => check.quantity === "latency_ms");
 
@@ -36,11 +35,10 @@ function columnsOf(estimates, pick) {
   const limited = estimates.some((estimate) => estimate.checks.length);
   return [
     { title: "Device", head: true, name: "name", key: (e) => e.device_title, cell: pick },
-    { title: "Latency", numeric: true, up: true, key: (e) => e.latency_ms, cell: (e) => milliseconds(e.latency_ms, unit(e)) },
+    { title: "Latency", note: "90 % interval", numeric: true, up: true, key: (e) => e.latency_ms, cell: (e) => twoLines(
+      milliseconds(e.latency_ms, unit(e)), `${bare(e, e.interval_ms[0])} – ${bare(e, e.interval_ms[1])}`) },
     { title: "", wide: true, cell: (e) => bar(e.latency_ms, e.interval_ms, most,
       e.latency_ms === fastest ? "best-bar" : "plain-bar", latencyCheck(e)?.limit) },
-    { title: "90 % interval", numeric: true, key: (e) => e.interval_ms[1],
-      cell: (e) => `${bare(e, e.interval_ms[0])} – ${bare(e, e.interval_ms[1])}` },
     { title: "× fastest", numeric: true, key: (e) => e.latency_ms, up: true, cell: (e) => digits(fastest ? e.latency_ms / fastest : 1) },
     { title: "Rate", numeric: true, key: (e) => e.throughput_fps, cell: rate },
     limited && { title: "Budget", key: (e) => verdictCell(e).textContent ?? "", cell: verdictCell },

@@ -27,6 +27,9 @@ export function button(text, onClick, attributes = {}) {
 /** A name that may break after its dots, dashes and the like, and anywhere only where that is too little. */
 export const breakable = (text) => text.split(/(?<=[._/:,])/).flatMap((part, i) => i ? [element("wbr"), part] : [part]);
 
+/** A value with a smaller one under it. */
+export const twoLines = (first, second) => [first, " ", element("small", {}, second)].flat();
+
 /** What a screen reader says once; emptied first, so that the same words are said again. */
 export function say(text) {
   const place = $("say");

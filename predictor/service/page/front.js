@@ -52,10 +52,10 @@ function noneText(result) {
 
 function hero(best, device, result, titleOf) {
   const block = (name, value, kind) => element("div", {}, element("div", { class: "soft small" }, name), element("div", { class: kind }, value));
-  const blocks = [block(`highest accuracy within all limits, by ${printable(result.signal)}`, accuracyText(best.accuracy, result.unit), "value")];
+  const blocks = [block(`best accuracy, by ${printable(result.signal)}`, accuracyText(best.accuracy, result.unit), "value")];
   if (device && latency(best, device) !== undefined) {
     const [low, high] = ends(best, device);
-    blocks.push(block(`latency on ${titleOf(device)}`, milliseconds(latency(best, device)), "second"),
+    blocks.push(block(`on ${titleOf(device)}`, milliseconds(latency(best, device)), "second"),
       block("90 % interval", span([low, high], latency(best, device)), "second"));
   }
   if (best.figures.risk) blocks.push(block("risk to be over", percent(best.figures.risk), "second"));

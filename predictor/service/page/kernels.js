@@ -1,5 +1,5 @@
 // Layers as a table with a bar in every row; what is fused opens.
-import { breakable, button, drawn, drawnToFit, element } from "./dom.js";
+import { breakable, button, drawn, drawnToFit, element, twoLines } from "./dom.js";
 import { bar, fullScale, legend, sourceClass, sourceWord } from "./bars.js";
 import { linear } from "./scales.js";
 import { dataTable } from "./table.js";
@@ -74,14 +74,12 @@ function table(kernels) {
   const columns = [
     { title: "#", numeric: true, up: true, key: (k) => index.get(k), cell: (k) => String(index.get(k)) },
     { title: "Kernel", head: true, name: "name", key: (k) => k.name, cell: (k) => nameCell(k, opened) },
-    { title: "Latency", numeric: true, key: (k) => k.latency_ms, cell: (k) => inUnit(k, k.latency_ms) },
+    { title: "Latency", note: "90 % interval", numeric: true, key: (k) => k.latency_ms,
+      cell: (k) => twoLines(inUnit(k, k.latency_ms), `${bare(k, k.interval_ms[0])} – ${bare(k, k.interval_ms[1])}`) },
     { title: "", wide: true, cell: (k) => bar(k.latency_ms, k.interval_ms, most, sourceClass(k.source)) },
-    { title: "90 % interval", numeric: true, key: (k) => k.interval_ms[1],
-      cell: (k) => `${bare(k, k.interval_ms[0])} – ${bare(k, k.interval_ms[1])}` },
     { title: "Share", numeric: true, key: (k) => k.latency_ms, cell: (k) => percent(total ? k.latency_ms / total : 0) },
     { title: "Kind", key: (k) => k.kind, cell: (k) => printable(k.kind) },
-    { title: "Bound", key: (k) => k.bound, cell: (k) => printable(k.bound) },
-    { title: "Of roof", numeric: true, key: (k) => k.peak_share, cell: (k) => wholePercent(k.peak_share) },
+    { title: "Bound", note: "of the roof", key: (k) => k.bound, cell: (k) => twoLines(printable(k.bound), wholePercent(k.peak_share)) },
     { title: "Source", key: (k) => k.source, cell: (k) => sourceWord(k.source) },
   ];
   return dataTable({ label: "Layers", tall: true, columns, items: kernels, sorted: "#", limit: SHOWN, more: "kernels",
@@ -93,7 +91,7 @@ function nameCell(kernel, opened) {
   const name = printable(kernel.name);
   if (kernel.ops.length < 2) return element("span", { class: "alone" }, breakable(name));
   const opener = button("", () => toggle(), { class: "open", "aria-expanded": "false" });
-  opener.append(...breakable(name), " ", element("small", {}, `${kernel.ops.length} fused`));
+  opener.append(...twoLines(breakable(name), `${kernel.ops.length} fused`));
   let body = null, columns = 0, inside = null;
   const toggle = () => {
     const open = opener.getAttribute("aria-expanded") !== "true";

@@ -3,7 +3,7 @@ import { button, element, say } from "./dom.js";
 
 /**
  * A table of `items`. `columns` are {title, key(item), cell(item), numeric, up, head, narrow}: `key`
- * makes it sortable, `up` says that it sorts upwards first, `head` that it names its row. `detail`
+ * makes it sortable, `up` says that it sorts upwards first, `head` that it names its row; `note` stands under the title. `detail`
  * makes the second row that an item opens, and every item has a tbody of its own, so that both move
  * together. Rows are made when they are first shown; beyond `limit` a button shows the rest. A `tall`
  * table scrolls under its titles, so that what follows it stays in reach.
@@ -17,9 +17,9 @@ export function dataTable({ label, columns, items, sorted, limit = Infinity, row
   const scroll = element("div", { class: tall ? "scroll tall" : "scroll", tabindex: "0", role: "region", "aria-label": `${label}, table` }, table);
 
   function headOf(column) {
-    const text = column.key ? button(column.title, () => sort(column)) : column.title;
+    const text = column.key ? button(column.title, () => sort(column)) : element("span", {}, column.title);
     const kind = [column.numeric && "num", column.narrow && "narrow", column.wide && "wide"].filter(Boolean).join(" ");
-    return element("th", { scope: "col", class: kind || null }, text);
+    return element("th", { scope: "col", class: kind || null }, text, column.note ? element("small", {}, column.note) : null);
   }
 
   function bodyOf(item) {

@@ -8,7 +8,7 @@ const FORMATS = [0, 1, 2, 3, 4].map((places) =>
   new Intl.NumberFormat("en", { minimumFractionDigits: places, maximumFractionDigits: places }));
 
 const known = (value) => typeof value === "number" && Number.isFinite(value);
-const grouped = (value) => known(value) ? value.toLocaleString("en", { maximumFractionDigits: 6 }) : "–";
+const plain = (value) => String(Number(value.toPrecision(6)));
 
 /** Three significant digits without an exponent; whole numbers from 1000 on. */
 export function digits(value) {
@@ -45,8 +45,8 @@ export function span([low, high], value, word = "to") {
   return `${milliseconds(low, unit).split(" ")[0]} ${word} ${milliseconds(high, unit)}`;
 }
 
-export const count = (value) => stepped(value, COUNTS, grouped);
-export const bytes = (value) => stepped(value, BYTES, (v) => `${grouped(v)} B`);
+export const count = (value) => stepped(value, COUNTS, plain);
+export const bytes = (value) => stepped(value, BYTES, (v) => `${plain(v)} B`);
 export const megabytes = (value) => known(value) ? bytes(value * 1e6) : "–";
 export const flopRate = (value) => stepped(value, RATES, (v) => `${digits(v)} FLOP/s`);
 export const percent = (share) => known(share) ? `${(100 * share).toFixed(1)} %` : "–";
