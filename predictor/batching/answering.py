@@ -1,137 +1,46 @@
-"""Predictions for the rows of a table.
+"""Predictions of tasks: one by one, and many at once.
 
-A :class:`Task` is one row with all its devices, plain values that can travel to another process; an
-:func:`answer` needs nothing but the task. :func:`predict_rows` maps one over the other in order, so
-running tasks elsewhere takes no more than another ordered ``map``.
+:func:`answer` reads a model and predicts it. :func:`answer_all` gives the same answers, and prices
+keys of network families by their parts where enough of them come (see
+:mod:`predictor.batching.families`).
 """
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from predictor.batching.families import known_device, priced
+from predictor.batching.tasks import LANGUAGE_SETTINGS, TARGET_SETTINGS, Answer, Task
 from predictor.errors import ConfigError, ModelError, PredictorError
 from predictor.language import Language
-from predictor.report.units import size_from_text
-from predictor.tables import Row, Table
 
 if TYPE_CHECKING:
     from predictor.config import Config
     from predictor.graph import Graph
 
-LANGUAGE_SETTINGS = ("phase", "sequence", "context", "attention")
-READ = ("model", "batch", "precision", "resolution", "device", *LANGUAGE_SETTINGS)
-"""Columns that say what to predict; all others are carried through."""
-ADDED = ("latency_ms", "low_ms", "high_ms", "error")
-"""Columns that a prediction adds."""
-NOT_READ = ("runtime", "layout", "power_mode", "software", "scope")
-"""Settings of the command line that a column of the same name does not change."""
-
 _MODEL_SETTINGS = ("batch", "resolution")
-TARGET_SETTINGS = ("runtime", "precision", "layout", "power_mode", "software")
-"""Settings that choose the target, by their names in ``predict``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One row: a model, the devices to predict it on, and settings by their names in ``predict``.
-
-    ``devices`` may hold None: the config file's own. ``fault`` is why the row cannot be predicted.
-    """
-
-    line: int
-    model: str
-    devices: tuple[str | None, ...]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    fault: str = ""
-    python: bool = False
-    """The row may name Python files."""
+def answer_all(tasks: Sequence[Task]) -> list[tuple[Answer, ...]]:
+    """What :func:`answer` says of each task, to 1e-9 of every number, faster for families."""
+    return list(answers(tasks))
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A latency and its 90 % interval in milliseconds, or the error that stands in for them."""
-
-    device: str | None
-    latency_ms: float | None = None
-    low_ms: float | None = None
-    high_ms: float | None = None
-    error: str = ""
-    exit_code: int = 0
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """The cells of :data:`ADDED`."""
-        numbers = (self.latency_ms, self.low_ms, self.high_ms)
-        return (*("" if value is None else f"{value:.7g}" for value in numbers), self.error)
-
-
-def task_of(
-    row: Row, table: Table, devices: Sequence[str], settings: Mapping[str, Any], *,
-    python: bool = False,
-) -> Task:  # fmt: skip
-    """What a row asks for: its own cells first, then ``devices`` and ``settings``."""
-    cells = {name: cell.strip() for name, cell in
-             reversed(list(zip(table.columns, row.cells, strict=True)))}  # fmt: skip
-    device = cells.get("device", "")
-    asked = (device,) if device else tuple(devices) or (None,)
-    model = cells.get("model", "")
-    given, fault = dict(settings), row.fault
-    try:
-        if not fault:
-            given |= _settings(cells)
-            fault = "" if model else "the cell 'model' is empty"
-    except ConfigError as error:
-        fault = str(error)
-    return Task(row.line, model and _beside_table(model, table.name), asked, given, fault, python)
-
-
-def _settings(cells: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if cells.get("batch"):
-        found["batch"] = _whole("batch", cells["batch"])
-    if cells.get("precision"):
-        found["precision"] = cells["precision"]
-    for name in ("phase", "attention"):
-        if cells.get(name):
-            found[name] = cells[name]
-    for name in ("sequence", "context"):
-        if cells.get(name):
-            found[name] = _whole(name, cells[name], least=int(name == "sequence"))
-    if cells.get("resolution"):
-        size = size_from_text(cells["resolution"])
-        if size is None:
-            raise ConfigError(f"resolution '{cells['resolution'][:40]}': use pixels, such as 224, "
-                              "or height x width: 360x640")  # fmt: skip
-        found["resolution"] = size
-    return found
-
-
-def _whole(name: str, text: str, least: int = 1) -> int:
-    number = text.removesuffix(".0")  # what spreadsheets make of whole numbers
-    digits = number.isascii() and number.isdigit() and len(number) < 10
-    if not digits or int(number) < least:
-        raise ConfigError(f"{name} '{text[:40]}': use a whole number of {least} or more")
-    return int(number)
-
-
-def _beside_table(model: str, table: str) -> str:
-    from predictor.frontends.load import beside
-
-    return beside(model, Path(table).parent)
-
-
-def predict_rows(
-    tasks: Iterable[Task],
-    run: Callable[[Callable[[Task], tuple[Answer, ...]], Iterable[Task]],
-                  Iterable[tuple[Answer, ...]]] = map,
-) -> Iterator[tuple[Answer, ...]]:  # fmt: skip
-    """The answers of every task, one a device, in order; ``run`` is an ordered ``map``."""
-    yield from run(answer, tasks)
+def answers(tasks: Sequence[Task]) -> Iterator[tuple[Answer, ...]]:
+    """:func:`answer_all`, one by one: what takes long is only done when it is asked for."""
+    fast = priced(tasks)
+    for task, known in zip(tasks, fast, strict=True):
+        if known is None:
+            yield answer(task)
+            continue
+        missing = tuple(d for d, one in zip(task.devices, known, strict=True) if one is None)
+        others = iter(answer(replace(task, devices=missing)) if missing else ())
+        yield tuple([one or next(others) for one in known])
 
 
 def answer(task: Task) -> tuple[Answer, ...]:
@@ -165,6 +74,8 @@ def _answer(task: Task, device: str | None, config: Config | None, graph: Graph)
     if device is None:
         raise ConfigError("no device: give --device NAME or fill the column 'device'. "
                           "See: predict-latency devices")  # fmt: skip
+    if not task.paths:
+        known_device(device)
     language = _language(task, config)
     of_file = {name: getattr(config, name) for name in TARGET_SETTINGS} if config else {}
     target = {**of_file, **{k: v for k, v in task.settings.items() if k in TARGET_SETTINGS}}
@@ -189,6 +100,10 @@ def _failed(device: str | None, error: Exception) -> Answer:
 def _model(task: Task) -> tuple[Config | None, Graph]:
     if task.fault:
         raise ConfigError(task.fault)
+    if not task.paths:
+        from predictor.frontends.remote import refuse_local
+
+        refuse_local(task.model)
     if task.model == "-":
         raise ModelError("'-' is no model here: a table names files and models")
     is_file = Path(task.model).is_file()
@@ -232,3 +147,12 @@ def _graph(
     from predictor.frontends.load import load_graph
 
     return load_graph(model, language=language, **dict(settings))
+
+
+def check_device(device: str, settings: Mapping[str, Any], *, paths: bool = True) -> None:
+    """Raise what is wrong with a device, or with the settings of a target on it."""
+    from predictor.pipeline import find_predictor
+
+    if not paths:
+        known_device(device)
+    find_predictor(device, **{k: v for k, v in settings.items() if k in TARGET_SETTINGS})

@@ -5,23 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
-from predictor.batching import (
-    ADDED,
-    NOT_READ,
-    TARGET_SETTINGS,
-    Answer,
-    Task,
-    predict_rows,
-    task_of,
-)
+from predictor.batching import ADDED, Answer, Answered, Job, Splitter, answer_row
+from predictor.batching.spreading import Crew, Source, answered_by, answered_here
 from predictor.commands.options import (
     allow_python_option,
     complete_device,
@@ -35,7 +27,7 @@ from predictor.commands.options import (
 )
 from predictor.commands.output import discard_stdout, progress, warn
 from predictor.errors import ConfigError
-from predictor.tables import ENCODING, ERRORS, Row, Table, csv_line, free_names, open_table
+from predictor.tables import ENCODING, ERRORS, Row, Table, need, open_table
 
 
 @click.command("batch")
@@ -52,6 +44,14 @@ from predictor.tables import ENCODING, ERRORS, Row, Table, csv_line, free_names,
     "--resume", is_flag=True,
     help="Go on where FILE of --output ends; rows in it are not predicted again.",
 )  # fmt: skip
+@click.option(
+    "--jobs", "-j", type=click.IntRange(0, 1024), metavar="COUNT",
+    help="Processes of this machine that predict; 0 is one a core. [default: 1]",
+)  # fmt: skip
+@click.option(
+    "--scheduler", metavar="ADDRESS",
+    help="Predict on the workers of a Dask scheduler, such as tcp://10.0.0.5:8786.",
+)  # fmt: skip
 @target_options
 @language_options
 @row_sizes
@@ -60,7 +60,7 @@ from predictor.tables import ENCODING, ERRORS, Row, Table, csv_line, free_names,
 @debug_option
 def command(
     table: str, devices: tuple[str, ...], output: Path | None, resume: bool, strict: bool,
-    allow_python: bool, **settings: Any,
+    allow_python: bool, jobs: int | None, scheduler: str | None, **settings: Any,
 ) -> int:  # fmt: skip
     """Predict every row of TABLE, a CSV file or - for stdin.
 
@@ -73,63 +73,32 @@ def command(
         raise ConfigError("--resume needs --output FILE: the file to go on with")
     if output is not None and Path(table).exists() and output.exists() and output.samefile(table):
         raise ConfigError(f"--output {output}: that is the table itself; choose another file")
-    with open_table(table) as source:
-        source.need("model")
-        from predictor.pipeline import find_predictor
+    if jobs is not None and scheduler is not None:
+        raise ConfigError("--jobs and --scheduler: the scheduler's workers say how many there are; "
+                          "leave out --jobs")  # fmt: skip
+    where = None if output is None or str(output) == "-" else output
+    with open_table(table) as source, contextlib.ExitStack() as stack:
+        job = Job(source.name, source.columns, devices, options, allow_python)
+        need(source.columns, "model", source.name)
+        crew: Crew | None = None
+        if scheduler is None and (count := cores() if jobs == 0 else jobs or 1) > 1:
+            from predictor.batching.processes import Processes
 
-        for device in devices:  # a mistake here would be every row's
-            find_predictor(device, **{k: v for k, v in options.items() if k in TARGET_SETTINGS})
-        job = Job(source, devices, options, allow_python)
+            crew = stack.enter_context(Processes(job, count))  # they begin while this one goes on
+        job.check()  # a mistake here would be every row's
         warn(job.remarks())
-        where = None if output is None or str(output) == "-" else output
-        return run(job, where, resume)
+        if scheduler is not None:
+            from predictor.batching.on_dask import Machines
+
+            crew = stack.enter_context(Machines(job, scheduler))
+        return run(job, source, where, resume, crew)
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A table and what to predict for it."""
-
-    table: Table
-    devices: tuple[str, ...]
-    options: dict[str, Any]
-    allow_python: bool
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The input's columns under the names that they have in the output."""
-        return free_names(self.table.columns, ADDED)
-
-    @property
-    def names_device(self) -> bool:
-        """The output needs a column of its own for the device."""
-        return len(self.devices) > 1 and "device" not in self.table.columns
-
-    @property
-    def header(self) -> tuple[str, ...]:
-        """Columns of the output."""
-        return (*self.columns, *(("device",) if self.names_device else ()), *ADDED)
-
-    def remarks(self) -> Iterator[str]:
-        """What a reader of the output may not expect."""
-        for old, new in zip(self.table.columns, self.columns, strict=True):
-            if old != new:
-                yield f"the column '{old}' of the table is '{new}' in the output"
-        for name in NOT_READ:
-            if name in self.table.columns:
-                option = name.replace("_", "-")
-                yield f"the column '{name}' is carried through, not read: use --{option}"
-
-    def task(self, row: Row) -> Task:
-        """What the row asks for."""
-        return task_of(row, self.table, self.devices, self.options, python=self.allow_python)
-
-    def line(self, row: Row, answer: Answer) -> tuple[str, ...]:
-        """The cells of one row of the output."""
-        cells = list(row.cells)
-        device = answer.device or ""
-        if len(self.devices) > 1 and not self.names_device:
-            cells[self.table.columns.index("device")] = device
-        return (*cells, *((device,) if self.names_device else ()), *answer.cells)
+def cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(slots=True)
@@ -139,17 +108,18 @@ class Tally:
     done: int = 0
     failed: int = 0
     kept: int = 0
+    read: int = 0
+    """Bytes of the table."""
     exit_code: int = 0
     first_error: str = ""
     started: float = 0.0
 
-    def count(self, line: int, answer: Answer) -> None:
-        """Take one answer in."""
-        self.done += 1
-        if answer.error:
-            self.failed += 1
-            self.exit_code = self.exit_code or answer.exit_code
-            self.first_error = self.first_error or f"line {line}: {answer.error}"
+    def count(self, answered: Answered) -> None:
+        """Take the answers of a chunk in."""
+        self.done += answered.lines
+        self.failed += answered.failed
+        self.exit_code = self.exit_code or answered.exit_code
+        self.first_error = self.first_error or answered.first_error
 
     def summary(self) -> str:
         """One line for people."""
@@ -161,22 +131,22 @@ class Tally:
         return f"{self.done:,} {rows} in {seconds:.1f} s{rate}{failed}{kept}"
 
 
-def run(job: Job, output: Path | None, resume: bool) -> int:
+def run(job: Job, table: Table, output: Path | None, resume: bool, crew: Crew | None = None) -> int:
     """Predict, write, and say how it went; returns the exit code.
 
     It is 0 where any row was predicted (now or before), or there was none to predict; else that of
     the first error.
     """
     tally = Tally(started=time.monotonic())
-    size = _size(job.table.name)
+    size = _size(table.name)
 
     def task() -> str:
-        share = f" ({min(1.0, job.table.bytes_read / size):.0%})" if size else ""
-        return f"predicting {job.table.name}: {tally.done:,} rows{share}"
+        share = f" ({min(1.0, tally.read / size):.0%})" if size else ""
+        return f"predicting {table.name}: {tally.done:,} rows{share}"
 
     try:
         with progress(task):
-            _write_all(job, output, resume, tally)
+            _write_all(job, table, output, resume, crew, tally)
     except BrokenPipeError:
         discard_stdout()  # the reader of stdout has seen enough
         return 0
@@ -195,43 +165,62 @@ def _size(name: str) -> int:
     return 0
 
 
-def _write_all(job: Job, output: Path | None, resume: bool, tally: Tally) -> None:
-    rows: deque[Row] = deque()  # of tasks under way; one, unless tasks run ahead
+def _write_all(
+    job: Job, table: Table, output: Path | None, resume: bool, crew: Crew | None, tally: Tally
+) -> None:
     with _sink(job, output, resume) as (write, kept):
-        tasks = _remaining(job, kept, rows, tally)
-        for answers in predict_rows(tasks):
-            row = rows.popleft()
-            for answer in answers:
-                write(csv_line(job.line(row, answer)))
-                tally.count(row.line, answer)
+        for answered in _answered(job, table, kept, crew, tally):
+            if answered.data:
+                write(answered.data)
+            tally.count(answered)
+            tally.read = answered.end
 
 
-def _remaining(job: Job, kept: Iterator[Row], rows: deque[Row], tally: Tally) -> Iterator[Task]:
-    """Tasks for what the output does not hold yet; what it holds must be of this table."""
-    for row in job.table.rows():
-        task = job.task(row)
-        there = []
-        for device in task.devices:
+def _answered(
+    job: Job, table: Table, kept: Iterator[Row], crew: Crew | None, tally: Tally
+) -> Iterator[Answered]:
+    """Answers of what the output does not hold yet; what it holds must be of this table."""
+    yield from _behind_kept(job, table, kept, tally)
+    splitter = Splitter(table.name, table.columns, line=table.line, offset=table.bytes_read)
+    if data := table.rest():
+        splitter.add(data)
+    source = Source(table.stream, splitter, ahead=crew is not None)
+    try:
+        yield from answered_here(job, source) if crew is None else answered_by(crew, source)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise ConfigError(f"the table cannot be read: {error.strerror or error}",
+                          file=table.name) from None  # fmt: skip
+
+
+def _behind_kept(job: Job, table: Table, kept: Iterator[Row], tally: Tally) -> Iterator[Answered]:
+    """Go past the rows of the table that the output holds; one of which it holds some devices
+    alone is completed."""
+    old = next(kept, None)
+    if old is None:
+        return
+    for row in table.rows():
+        missing = list(job.task(row).devices)
+        while old is not None and missing:
+            _same(job, row, table.name, missing.pop(0), old)
+            tally.kept += 1
             old = next(kept, None)
-            if old is None:
-                break
-            _same(job, row, device, old)
-            there.append(device)
-        tally.kept += len(there)
-        if len(there) < len(task.devices):
-            rows.append(row)
-            yield replace(task, devices=task.devices[len(there) :])
-    if next(kept, None) is not None:
-        raise ConfigError("the output has more rows than this table: it is another table's. "
-                          "Choose another --output, or leave out --resume")  # fmt: skip
+        tally.read = row.end
+        if missing:
+            yield answer_row(job, row, missing)
+        if old is None:
+            return
+    raise ConfigError("the output has more rows than this table: it is another table's. "
+                      "Choose another --output, or leave out --resume")  # fmt: skip
 
 
-def _same(job: Job, row: Row, device: str | None, old: Row) -> None:
+def _same(job: Job, row: Row, name: str, device: str | None, old: Row) -> None:
     expected = job.line(row, Answer(device))
     width = len(expected) - len(ADDED)
     if old.cells[:width] != expected[:width]:
         raise ConfigError(
-            f"line {old.line} of the output is not of line {row.line} of {job.table.name}: it is "
+            f"line {old.line} of the output is not of line {row.line} of {name}: it is "
             "another table's. Choose another --output, or leave out --resume"
         )
 
@@ -239,13 +228,13 @@ def _same(job: Job, row: Row, device: str | None, old: Row) -> None:
 @contextlib.contextmanager
 def _sink(
     job: Job, output: Path | None, resume: bool
-) -> Iterator[tuple[Callable[[str], None], Iterator[Row]]]:
-    """Where lines go, flushed one by one, and the rows that are there already."""
+) -> Iterator[tuple[Callable[[bytes], None], Iterator[Row]]]:
+    """Where lines go, flushed at once, and the rows that are there already."""
     if output is None:
-        _print(csv_line(job.header))
+        _print(job.header_line)
         yield _print, iter(())
         return
-    header = csv_line(job.header).encode(ENCODING, ERRORS)
+    header = job.header_line
     try:
         there = resume and output.exists()
         with output.open("r+b" if there else "wb") as stream:
@@ -258,8 +247,8 @@ def _sink(
             if start != header:
                 _write(stream, header)
 
-            def write(text: str) -> None:
-                _write(stream, text.encode(ENCODING, ERRORS))
+            def write(data: bytes) -> None:
+                _write(stream, data)
 
             yield write, _kept(stream, output) if start == header else iter(())
     except OSError as error:
@@ -288,9 +277,9 @@ def _write(stream: BinaryIO, data: bytes) -> None:
     stream.flush()
 
 
-def _print(text: str) -> None:
+def _print(data: bytes) -> None:
     try:
-        click.echo(text, nl=False)
+        click.echo(data.decode(ENCODING, ERRORS), nl=False)
     except BrokenPipeError:
         raise
     except OSError as error:

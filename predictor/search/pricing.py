@@ -132,6 +132,11 @@ class Pricer:
                           for quantity in ("latency_ms", "low_ms", "high_ms")))  # fmt: skip
 
     @property
+    def parts(self) -> int:
+        """How many parts are known, each at each shape of its input."""
+        return len(self._before)
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """The targets, each with what makes it another one."""
         return tuple(

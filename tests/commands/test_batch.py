@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import predictor
-from predictor import batching
+from predictor.batching import answering, families
 from predictor.tables import csv_line, free_names, open_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,7 +80,7 @@ def test_several_devices_share_the_graph(
         return plain(*args, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr("predictor.frontends.load.load_graph", counted)
-    batching._graph.cache_clear()
+    answering._graph.cache_clear()
     path = table(tmp_path / "m.csv", ("model",), (KEY,), ("ofa:bad",))
     code, out, _ = run("batch", str(path), "-d", "jetson", "-d", "t4", "-d", "raspberry-pi-4")
     assert code == 0
@@ -256,6 +256,7 @@ def test_an_internal_error_is_one_rows(
         raise RecursionError("too\n deep")
 
     monkeypatch.setattr("predictor.frontends.load.load_graph", broken)
+    families.forget()
     path = table(tmp_path / "m.csv", ("model",), (f"{KEY},r=40",))
     code, out, _ = run("batch", str(path), "-d", "jetson")
     assert code == 1
@@ -266,10 +267,10 @@ def test_reading_takes_no_more_memory_than_a_row(tmp_path: Path) -> None:
     import tracemalloc
 
     path = tmp_path / "m.csv"
-    path.write_text("model,note\n" + f"{KEY},x\n".replace(",e", ";e") * 200_000)
+    path.write_text("model,note\n" + f"{KEY},x\n".replace(",e", ";e") * 50_000)
     tracemalloc.start()
     with open_table(path) as source:
-        assert sum(1 for _ in source.rows()) == 200_000
+        assert sum(1 for _ in source.rows()) == 50_000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 500_000

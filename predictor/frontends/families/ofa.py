@@ -123,11 +123,18 @@ def parse(key: str) -> SubNet:
     )
 
 
+_DIGITS = {str(digit): digit for digit in range(10)}
+
+
 def _numbers(
     name: str, text: str, position: int, count: int, allowed: tuple[int, ...]
 ) -> tuple[int, ...]:
-    values: list[int] = []
     words = text.split("-")
+    if len(words) == count:  # the usual case, for tables of 100,000 keys
+        found = tuple([known for word in words if (known := _DIGITS.get(word, -1)) in allowed])
+        if len(found) == count:
+            return found
+    values: list[int] = []
     for index, word in enumerate(words):
         if not (word.isascii() and word.isdigit()) or int(word) not in allowed:
             raise ModelError(
@@ -190,7 +197,7 @@ def _choices(net: SubNet, stage: int) -> tuple[tuple[int, ...], tuple[int, ...]]
     return net.ks[start:stop], net.e[start:stop]
 
 
-@functools.lru_cache(maxsize=1 << 17)
+@functools.lru_cache(maxsize=1 << 12)
 def _stage(
     stage: int, width: float, kernels: tuple[int, ...], expansions: tuple[int, ...]
 ) -> tuple[Block, ...]:
@@ -208,12 +215,18 @@ def _stage(
     return tuple(found)
 
 
-@functools.lru_cache(maxsize=1 << 17)
+@functools.lru_cache(maxsize=1 << 12)
 def _stage_parts(
-    stage: int, width: float, kernels: tuple[int, ...], expansions: tuple[int, ...]
-) -> tuple[Part, ...]:
-    blocks = _stage(stage, width, kernels, expansions)
-    return tuple(part(_block_ops, block) for block in blocks)
+    stage: int, width: float
+) -> tuple[dict[tuple[int, int], Part], dict[tuple[int, int], Part]]:
+    """What a stage's first block can be and what the others can, by kernel and expansion."""
+    first, others = {}, {}
+    for kernel in KERNELS:
+        for expansion in EXPANSIONS:
+            one, other = _stage(stage, width, (kernel, kernel), (expansion, expansion))
+            first[kernel, expansion] = part(_block_ops, one)
+            others[kernel, expansion] = part(_block_ops, other)
+    return first, others
 
 
 _BLOCK_NAMES = tuple(f"blocks.{index}" for index in range(1 + STAGES * SLOTS))
@@ -234,15 +247,19 @@ def graph(key: str, *, batch: int = 1, resolution: int | None = None) -> Graph:
 
 def chain(net: SubNet) -> list[tuple[str, Part]]:
     """The named parts of the network: first convolution, blocks, and what ends it."""
-    parts = list(_ends(net.w)[:2])
-    for stage in range(STAGES):
-        parts += _stage_parts(stage, net.w, *_choices(net, stage))
-    named = list(zip(_BLOCK_NAMES, parts[1:], strict=False))
-    return [("first_conv", parts[0]), *named, ("final_expand_layer", _ends(net.w)[2]),
-            ("", _ends(net.w)[3])]  # fmt: skip
+    conv, block, last_conv, head = _ends(net.w)
+    choices = list(zip(net.ks, net.e, strict=True))
+    parts = [block]
+    for stage, depth in enumerate(net.d):
+        first, others = _stage_parts(stage, net.w)
+        start = stage * SLOTS
+        parts.append(first[choices[start]])
+        parts += [others[choice] for choice in choices[start + 1 : start + depth]]
+    return [("first_conv", conv), *zip(_BLOCK_NAMES, parts, strict=False),
+            ("final_expand_layer", last_conv), ("", head)]  # fmt: skip
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1 << 12)
 def _ends(width: float) -> tuple[Part, Part, Part, Part]:
     """First convolution and block; last convolution and head."""
     first, out = make_divisible(STEM * width), make_divisible(FIRST_BLOCK * width)
