@@ -187,9 +187,16 @@ class Answered:
     end: int
     rest: Chunk | None = None
 
-    def with_rest(self, rest: Chunk) -> Answered:
-        """The same, with records that were left."""
-        return replace(self, rest=rest)
+
+def joined(parts: Sequence[Answered], rest: Chunk | None = None) -> Answered:
+    """Answers that follow each other as one; ``rest`` is what is left behind them."""
+    failed = [part for part in parts if part.failed]
+    return Answered(
+        b"".join(part.data for part in parts), sum(part.rows for part in parts),
+        sum(part.lines for part in parts), sum(part.failed for part in parts),
+        failed[0].first_error if failed else "", failed[0].exit_code if failed else 0,
+        sum(part.seconds for part in parts), parts[-1].end, rest,
+    )  # fmt: skip
 
 
 def answer_chunk(job: Job, chunk: Chunk, patience_s: float | None = None) -> Answered:

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
-from concurrent.futures import Future
+import time
+from concurrent.futures import Future, InvalidStateError
 from types import TracebackType
 
-from predictor.batching.jobs import Answered, Chunk, Job, behind, cut_up, fail_chunk
+from predictor.batching.jobs import Answered, Chunk, Job, behind, cut_up, fail_chunk, joined
 from predictor.batching.spreading import PATIENCE_S, Promise
 from predictor.batching.worker import receive, send
-from predictor.errors import MeasurementError
+from predictor.errors import MeasurementError, PredictorError
 
 TRIES = 3
 """How often a chunk is begun before its rows say that their process was lost."""
@@ -33,6 +34,9 @@ class Processes:
 
     A chunk whose process is lost (killed, out of memory) is begun anew, the third time row by row,
     so that only rows that end their process thrice are without an answer, and say so.
+
+    Raises:
+        PredictorError: on entering, what is wrong with the job, or with starting a process.
     """
 
     def __init__(self, job: Job, count: int) -> None:
@@ -40,6 +44,7 @@ class Processes:
         self._queue: queue.SimpleQueue[tuple[Chunk, threading.Event, Future[Answered]] | None]
         self._queue = queue.SimpleQueue()
         self._workers = [_Worker(job) for _ in range(count)]
+        self._first: Future[PredictorError | None] = Future()
         self._closing = False
         for worker in self._workers:  # all at once, while this process goes on
             worker.start()
@@ -49,12 +54,22 @@ class Processes:
             thread.start()
 
     def __enter__(self) -> Processes:
+        try:
+            wrong = self._first.result()  # of the process that was first to look
+            if wrong is not None:
+                raise wrong
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
+        self._end()
+
+    def _end(self) -> None:
         self._closing = True
         for worker in self._workers:
             self._queue.put(None)
@@ -84,6 +99,12 @@ class Processes:
         """Processes that are lost are started again; there is nothing to look at."""
 
     def _serve(self, worker: _Worker) -> None:
+        try:
+            self._met(worker.meet())
+        except MeasurementError as error:
+            self._met(error)
+        except Lost:
+            self._met(None)  # it is started again for its first chunk
         while (item := self._queue.get()) is not None and not self._closing:
             chunk, wake, promise = item
             try:
@@ -91,6 +112,10 @@ class Processes:
             except Exception as error:
                 promise.set_exception(error)
             wake.set()
+
+    def _met(self, wrong: PredictorError | None) -> None:
+        with contextlib.suppress(InvalidStateError):
+            self._first.set_result(wrong)
 
     def _answered(self, worker: _Worker, chunk: Chunk) -> Answered:
         for _ in range(TRIES - 1):
@@ -101,16 +126,22 @@ class Processes:
         return self._by_rows(worker, chunk)
 
     def _by_rows(self, worker: _Worker, chunk: Chunk) -> Answered:
-        """The first record alone; those behind it are left for others."""
-        pieces = cut_up(chunk)
-        first = pieces[0]
-        rest = behind(chunk, first, 1) if len(pieces) > 1 else None
-        try:
-            done = worker.answered(first, whole=True)
-        except Lost as error:
-            done = fail_chunk(self.job, first, f"{error}, at each of {TRIES} tries. A process that "
-                              "is killed has often taken too much memory")  # fmt: skip
-        return done if rest is None else done.with_rest(rest)
+        """One record after the other; those behind one that ends the process are left for others,
+        and so are those that would take too long."""
+        began, parts = time.monotonic(), []
+        for piece in cut_up(chunk):
+            lost = False
+            try:
+                parts.append(worker.answered(piece, whole=True))
+            except Lost as error:
+                lost = True
+                parts.append(fail_chunk(
+                    self.job, piece, f"{error}, at each of {TRIES} tries. A process that is killed "
+                    "has often taken too much memory",
+                ))  # fmt: skip
+            if piece.end < chunk.end and (lost or time.monotonic() - began > PATIENCE_S):
+                return joined(parts, behind(chunk, piece, len(parts)))
+        return joined(parts)
 
 
 class _Worker:
@@ -120,6 +151,7 @@ class _Worker:
         self.job = job
         self.process: subprocess.Popen[bytes] | None = None
         self._ready = False
+        self._wrong: PredictorError | None = None
 
     def start(self) -> None:
         """Start the process; it is not waited for."""
@@ -130,6 +162,11 @@ class _Worker:
         )  # fmt: skip
         self._ready = False
 
+    def meet(self) -> PredictorError | None:
+        """What the process says is wrong with the job. Raises as :meth:`answered`."""
+        self._ask(None)
+        return self._wrong
+
     def answered(self, chunk: Chunk, *, whole: bool = False) -> Answered:
         """The answers of the process, which is started where there is none.
 
@@ -137,6 +174,11 @@ class _Worker:
             Lost: it ended before it answered.
             MeasurementError: it cannot be started.
         """
+        found = self._ask(chunk, whole=whole)
+        assert found is not None
+        return found
+
+    def _ask(self, chunk: Chunk | None, *, whole: bool = False) -> Answered | None:
         if self.process is None:
             self.start()
         process = self.process
@@ -146,8 +188,10 @@ class _Worker:
         try:
             if not self._ready:
                 send(process.stdin, self.job)
-                receive(process.stdout)
+                self._wrong = receive(process.stdout)
                 self._ready = True
+            if chunk is None:
+                return None
             send(process.stdin, (chunk, None if whole else PATIENCE_S))
             done: Answered = receive(process.stdout)
             return done

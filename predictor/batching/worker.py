@@ -7,7 +7,12 @@ import pickle
 import signal
 import struct
 import sys
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+from predictor.errors import PredictorError
+
+if TYPE_CHECKING:
+    from predictor.batching.jobs import Job
 
 _LENGTH = struct.Struct("<Q")
 
@@ -35,9 +40,17 @@ def receive(stream: IO[bytes]) -> Any:
     return pickle.loads(data)
 
 
+def _wrong_with(job: Job) -> PredictorError | None:
+    try:
+        job.check()
+    except PredictorError as error:
+        return error
+    return None
+
+
 def main() -> None:
-    """Answer what comes until the parent ends: a job first, then (chunk, patience) again and
-    again."""
+    """Answer what comes until the parent ends: a job, of which is said what is wrong with it (or
+    None), then (chunk, patience) again and again."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's to answer
     source = sys.stdin.buffer
     out = os.fdopen(os.dup(1), "wb")
@@ -46,7 +59,7 @@ def main() -> None:
 
     try:
         job = receive(source)
-        send(out, os.getpid())
+        send(out, _wrong_with(job))
         while True:
             chunk, patience_s = receive(source)
             send(out, answer_chunk(job, chunk, patience_s))

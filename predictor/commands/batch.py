@@ -84,8 +84,9 @@ def command(
         if scheduler is None and (count := cores() if jobs == 0 else jobs or 1) > 1:
             from predictor.batching.processes import Processes
 
-            crew = stack.enter_context(Processes(job, count))  # they begin while this one goes on
-        job.check()  # a mistake here would be every row's
+            crew = stack.enter_context(Processes(job, count))  # they check the job
+        else:
+            job.check()  # a mistake here would be every row's
         warn(job.remarks())
         if scheduler is not None:
             from predictor.batching.on_dask import Machines

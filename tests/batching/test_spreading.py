@@ -108,13 +108,26 @@ def test_only_the_row_that_kills_is_without_an_answer(deadly: None, tmp_path: Pa
     (bad,) = [row for row in rows if row["error"]]
     assert bad["note"] == "30"
     assert "killed by SIGKILL, at each of 3 tries" in bad["error"]
-    assert len(log.read_text()) <= 2 * processes.TRIES
+    assert len(log.read_text()) == processes.TRIES
 
 
 def test_processes_that_cannot_start_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_CODE", "import sys; {path!r}; sys.exit(3)")
     with pytest.raises(MeasurementError, match=r"could not be started \(exit code 3\)"):
         by_processes(table(KEY))
+
+
+def test_a_mistake_of_every_row_is_told_before_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(b"model,note\n" + table(KEY))
+    for extra, code, word in ((["-d", "jetsen"], 4, "Did you mean 'jetson'?"),
+                              (["-d", "raspberry-pi-4", "--runtime", "tensorrt"], 2, "tensorrt")):  # fmt: skip
+        assert cli.run(["batch", str(path), *extra, "-j", "2"]) == code
+        out = capsys.readouterr()
+        assert out.out == ""
+        assert word in out.err
 
 
 def test_no_process_is_left(deadly: None, tmp_path: Path) -> None:
