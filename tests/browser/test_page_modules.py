@@ -26,13 +26,30 @@ def test_numbers_are_those_of_the_reports(page):
     unpoliced(page)
     rng = random.Random(0)
     values = [rng.uniform(1, 10) * 10 ** rng.randint(-7, 8) for _ in range(400)]
-    values += [0.0, 9.994, 9.996, 99.94, 99.96, 0.9951, 0.9949, 999.6, 60_000.0, 3_600_000.0]
+    values += [
+        0.0,
+        9.994,
+        9.996,
+        99.94,
+        99.96,
+        0.9951,
+        0.9949,
+        999.6,
+        60_000.0,
+        3_600_000.0,
+        12.25,
+        12.75,
+        2.5,
+        1002.5,
+        12250,
+        -3.195,
+    ]
     try:
         for name, of in (("milliseconds", units.milliseconds), ("digits", units.digits),
                          ("megabytes", units.megabytes), ("timeUnit", units.time_unit)):  # fmt: skip
             got = called(page, "units.js", f"a[0].map(v => m.{name}(v))", values)
             assert got == [of(value) for value in values], name
-        whole = [round(value) for value in values]
+        whole = [*(round(value) for value in values), 12_250, 12_350, 3_195, 1_234_500]
         assert called(page, "units.js", "a[0].map(v => m.bytes(v))", [w for w in whole if w >= 1000]
                       ) == [units.nbytes(w) for w in whole if w >= 1000]  # fmt: skip
         assert called(page, "units.js", "a[0].map(v => m.count(v))", [w for w in whole if w >= 1000]

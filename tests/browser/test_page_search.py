@@ -55,7 +55,9 @@ def test_the_result_is_downloaded(page, tmp_path):
     from selenium.webdriver.support.ui import WebDriverWait
 
     path = tmp_path / "front.json"
-    WebDriverWait(page.driver, 20, 0.1).until(lambda _: path.exists())
+    WebDriverWait(page.driver, 20, 0.1).until(  # it is there before it is whole
+        lambda _: path.exists() and path.read_text(encoding="utf-8").endswith("}\n")
+    )
     result = json.loads(path.read_text(encoding="utf-8"))
     assert result == front_of(page)
     assert result["devices"] == [JETSON, "rtx-4090"]

@@ -89,7 +89,7 @@ function overheads(parts) {
 
 function language(figures) {
   if (!figures?.phase) return null;
-  const said = [`${printable(figures.phase)}: ${figures.new_tokens.toLocaleString("en")} new tokens, ` +
+  const said = [`${printable(figures.phase)}: ${figures.new_tokens.toLocaleString("en")} new ${figures.new_tokens === 1 ? "token" : "tokens"}, ` +
     `${figures.cached_tokens.toLocaleString("en")} in the cache before`];
   if (figures.time_to_first_token_ms) said.push(`${milliseconds(figures.time_to_first_token_ms)} to the first token`);
   if (figures.time_per_output_token_ms) said.push(`${milliseconds(figures.time_per_output_token_ms)} an output token`);

@@ -3,7 +3,7 @@ import { button, download, element, say, twoLines } from "./dom.js";
 import { TIERS, bar } from "./bars.js";
 import { answerCards, rate, titleOf, verdict } from "./answer.js";
 import { dataTable } from "./table.js";
-import { digits, milliseconds, printable, span, timeUnit, unitBeside } from "./units.js";
+import { digits, milliseconds, printable, span } from "./units.js";
 
 const targetOf = (estimate) => [estimate.software || estimate.runtime.replaceAll("_", " "), estimate.precision,
   estimate.power_mode].filter(Boolean).map(printable).join(" · ");
@@ -29,18 +29,16 @@ function scaleOf(estimates) {
 
 function columnsOf(estimates, pick) {
   const fastest = Math.min(...estimates.map((estimate) => estimate.latency_ms));
-  const most = scaleOf(estimates), usual = timeUnit(Math.max(...estimates.map((estimate) => estimate.latency_ms)));
-  const unit = (estimate) => unitBeside(estimate.latency_ms, usual);
-  const bare = (estimate, value) => milliseconds(value, unit(estimate)).split(" ")[0];
+  const most = scaleOf(estimates);
+  const times = (e) => e.latency_ms > fastest ? `${digits(fastest ? e.latency_ms / fastest : 1)} × as long` : "the fastest";
   const limited = estimates.some((estimate) => estimate.checks.length);
   return [
     { title: "Device", head: true, name: "name", key: (e) => e.device_title, cell: pick },
-    { title: "Latency", note: "90 % interval", numeric: true, up: true, key: (e) => e.latency_ms, cell: (e) => twoLines(
-      milliseconds(e.latency_ms, unit(e)), `${bare(e, e.interval_ms[0])} – ${bare(e, e.interval_ms[1])}`) },
+    { title: "Latency", note: "90 % interval", numeric: true, up: true, key: (e) => e.latency_ms,
+      cell: (e) => twoLines(milliseconds(e.latency_ms), span(e.interval_ms, e.latency_ms, "–")) },
     { title: "", wide: true, cell: (e) => bar(e.latency_ms, e.interval_ms, most,
       e.latency_ms === fastest ? "best-bar" : "plain-bar", latencyCheck(e)?.limit) },
-    { title: "× fastest", numeric: true, key: (e) => e.latency_ms, up: true, cell: (e) => digits(fastest ? e.latency_ms / fastest : 1) },
-    { title: "Rate", numeric: true, key: (e) => e.throughput_fps, cell: rate },
+    { title: "Rate", numeric: true, key: (e) => e.throughput_fps, cell: (e) => twoLines(rate(e), times(e)) },
     limited && { title: "Budget", key: (e) => verdictCell(e).textContent ?? "", cell: verdictCell },
     { title: "Target", name: "wraps", key: targetOf, cell: targetCell },
   ].filter(Boolean);

@@ -48,8 +48,7 @@ export function devicePicker(root, { prefix, onChange = () => {} }) {
   }
 
   function groupOf(kind, tier, devices) {
-    const head = element("div", { class: "head", id: `${prefix}-${kind}-${tier}` },
-      `${KINDS[kind] ?? printable(kind)}, ${tier} (${devices.length})`);
+    const head = element("div", { class: "head", id: `${prefix}-${kind}-${tier}` }, `${KINDS[kind] ?? printable(kind)}, ${tier}`);
     const group = element("div", { class: "group", role: "group", "aria-labelledby": head.id }, head);
     for (const device of devices) {
       const box = element("input", { type: "checkbox", tabindex: "-1", value: device.name });

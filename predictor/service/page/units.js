@@ -4,11 +4,16 @@ const COUNTS = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]];
 const BYTES = [[1e12, "TB"], [1e9, "GB"], [1e6, "MB"], [1e3, "kB"]];
 const RATES = [[1e15, "PFLOP/s"], [1e12, "TFLOP/s"], [1e9, "GFLOP/s"], [1e6, "MFLOP/s"], [1e3, "kFLOP/s"]];
 
-const FORMATS = [0, 1, 2, 3, 4].map((places) =>
-  new Intl.NumberFormat("en", { minimumFractionDigits: places, maximumFractionDigits: places }));
-
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 const plain = (value) => String(Number(value.toPrecision(6)));
+
+/** As Python rounds: to the nearest, and what lies exactly between two to the even one. */
+function fixed(value, places) {
+  const exact = Math.abs(value).toFixed(places + 20), tie = exact.endsWith(`5${"0".repeat(19)}`);
+  const lower = exact.slice(0, -20).replace(/\.$/, "");
+  const text = tie && Number(lower.at(-1)) % 2 === 0 ? lower : Math.abs(value).toFixed(places);
+  return (value < 0 ? "-" : "") + (places ? text : text.replace(/\B(?=(\d{3})+$)/g, ","));
+}
 
 /** Three significant digits without an exponent; whole numbers from 1000 on. */
 export function digits(value) {
@@ -16,7 +21,7 @@ export function digits(value) {
   const size = Math.abs(value);
   if (size === 0) return "0";
   const places = size < 0.0995 ? 4 : size < 0.995 ? 3 : size < 9.995 ? 2 : size < 99.95 ? 1 : 0;
-  return FORMATS[places].format(value);
+  return fixed(value, places);
 }
 
 function stepped(value, steps, rest) {
@@ -49,8 +54,8 @@ export const count = (value) => stepped(value, COUNTS, plain);
 export const bytes = (value) => stepped(value, BYTES, (v) => `${plain(v)} B`);
 export const megabytes = (value) => known(value) ? bytes(value * 1e6) : "–";
 export const flopRate = (value) => stepped(value, RATES, (v) => `${digits(v)} FLOP/s`);
-export const percent = (share) => known(share) ? `${(100 * share).toFixed(1)} %` : "–";
-export const wholePercent = (share) => known(share) ? `${(100 * share).toFixed(0)} %` : "–";
+export const percent = (share) => known(share) ? `${fixed(100 * share, 1)} %` : "–";
+export const wholePercent = (share) => known(share) ? `${fixed(100 * share, 0)} %` : "–";
 export const pct = (value) => known(value) ? `${digits(value)} %` : "–";
 
 /** A quantity in the unit that budgets and figures name: ms, MB, or a count. */
