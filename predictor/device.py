@@ -34,7 +34,13 @@ _ALIASES = re.compile(r"^aliases:[ \t]*(\[[^\]]*\]|(?:\n[ \t]*-[^\n]*)+)", re.MU
 
 
 def shipped_profiles() -> Path:
-    """The profiles of this installation: inside the wheel, or ``profiles/`` of a checkout."""
+    """The profiles of this installation: inside the wheel, or ``profiles/`` of a checkout.
+
+    ``$LATENCY_PREDICTOR_SHIPPED`` is another folder to take instead.
+    """
+    elsewhere = os.environ.get("LATENCY_PREDICTOR_SHIPPED")
+    if elsewhere:
+        return Path(elsewhere)
     here = Path(__file__).resolve().parent
     packed = here / "_profiles"
     return packed if packed.is_dir() else here.parent / "profiles"

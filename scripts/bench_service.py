@@ -131,6 +131,7 @@ class Raw:
         self.writer.close()
 
     async def ask(self) -> None:
+        """One request and its whole answer."""
         self.writer.write(self.data)
         head = await self.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200"), head[:100]
@@ -156,7 +157,7 @@ async def as_fast_as_can_be(port: int, data: bytes, seconds: float, clients: int
 
 async def at_rate(port: int, data: bytes, rate: float, seconds: float, clients: int = 8
                   ) -> list[float]:  # fmt: skip
-    """Milliseconds of each answer at a rate that does not wait for answers, from when it was due."""
+    """Milliseconds of each answer, from when it was due, at a rate that waits for no answer."""
     took: list[float] = []
     due = iter(range(int(rate * seconds)))
     start = time.monotonic() + 0.1
@@ -211,7 +212,7 @@ def soak(server: psutil.Process, url: str, minutes: float) -> list[tuple[float, 
                 seen.append(((time.monotonic() - start) / 60, memory_mb(server)))
             kind, device = chance.random(), chance.choice(devices)
             model = chance.choice(models) if kind < 0.6 else chance.choice(mixed)
-            asked: dict[str, Any] = {"model": model, "device": device, "batch": chance.randint(1, 64)}
+            asked = {"model": model, "device": device, "batch": chance.randint(1, 64)}
             if kind < 0.7:
                 client.post(f"{url}/v1/predict", json=asked)
             elif kind < 0.8:
@@ -264,9 +265,9 @@ def main() -> None:
             found = repeated(url, asked.port, folder, asked.rounds, asked.seconds)
             print(f"repeated: answers of {found['bytes']:,} bytes")
             for (own, bare), tail in zip(found["rates"], found["tails"], strict=True):
-                print(f"  {own:,.0f} a second, bare {bare:,.0f}: {own / bare:.2f}; at half load p50 "
-                      f"{tail[0]:.2f}, p99 {tail[1]:.2f} ms: {tail[1] / tail[0]:.1f} x; bare at that "
-                      f"rate {tail[2]:.2f}, {tail[3]:.2f}", flush=True)  # fmt: skip
+                print(f"  {own:,.0f} a second, bare {bare:,.0f}: {own / bare:.2f}; at half load "
+                      f"p50 {tail[0]:.2f}, p99 {tail[1]:.2f} ms: {tail[1] / tail[0]:.1f} x; bare "
+                      f"at that rate {tail[2]:.2f}, {tail[3]:.2f}", flush=True)  # fmt: skip
         if asked.soak_minutes:
             for minute, size in soak(server, url, asked.soak_minutes):
                 print(f"  {minute:5.1f} min {size:7.1f} MB", flush=True)

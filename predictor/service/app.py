@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from predictor.errors import PredictorError
 from predictor.service import openapi, schemas
 from predictor.service.bodies import JSON, read_json, read_query
 from predictor.service.cache import Cache
-from predictor.service.problems import INTERNAL, Refusal, refusal_of
+from predictor.service.problems import INTERNAL, UNREAD, Refusal, refusal_of
 from predictor.service.searches import ENDED, Job
 from predictor.service.state import State
 from predictor.service.wire import Ask, Reply
@@ -96,6 +95,8 @@ def _failed(request: Request, reply: Reply) -> Response:
     if reply.trace:
         logs.emit("error", reply.code, request_id=request_id, trace=reply.trace)
     headers = {"Cache-Control": "no-store"}
+    if reply.code in UNREAD:
+        headers["Connection"] = "close"
     if reply.retry_after_s is not None:
         headers["Retry-After"] = str(reply.retry_after_s)
     return Response(error_body(reply.code, reply.message, request_id), reply.status, headers, JSON)
@@ -149,15 +150,7 @@ def _predictions(app: FastAPI, state: State) -> None:
 def _names(app: FastAPI, state: State) -> None:
     async def listed(kind: str, request: Request, **said: str) -> Response:
         read_query(request.scope["query_string"].decode("latin-1"), known=())
-        key = Cache.key(kind.encode(), json.dumps(said).encode())
-        body = state.listed.get(key)
-        if body is None:
-            reply = await state.pool.ask(Ask(kind, settings=json.dumps(said)), seconds=120)
-            if reply.status != 200:
-                return _failed(request, reply)
-            body = reply.body
-            state.listed.put(key, body)
-        return Response(body, 200, None, JSON)
+        return _answered(request, await state.named(kind, **said))
 
     @app.get("/v1/devices")
     async def devices(request: Request) -> Response:

@@ -14,7 +14,7 @@ from typing import Any
 
 from predictor.service import logs
 from predictor.service.metrics import Metrics
-from predictor.service.problems import INTERNAL, Refusal, error_body
+from predictor.service.problems import INTERNAL, UNREAD, Refusal, error_body
 from predictor.service.settings import Settings
 from predictor.service.tokens import Token, Tokens
 
@@ -146,6 +146,8 @@ class _Answer:
         ]
         if refusal.retry_after_s is not None:
             headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
+        if refusal.code in UNREAD:
+            headers.append((b"connection", b"close"))
         if refusal.code == "unauthorized":
             headers.append((b"www-authenticate", b"Bearer"))
         await self({"type": "http.response.start", "status": refusal.status, "headers": headers})

@@ -47,6 +47,7 @@ class Worker:
     def __init__(self, process: BaseProcess, home: Path, reader: asyncio.StreamReader,
                  writer: asyncio.StreamWriter) -> None:  # fmt: skip
         self.process, self.home, self.reader, self.writer = process, home, reader, writer
+        self.pid = process.pid
         self.answered = 0
         self.memory_mb = 0.0
 
@@ -132,13 +133,13 @@ class Pool:
         except Gone:
             self.lost += 1
             self._drop(worker, kill=True)
-            logs.emit("warning", "a worker died", pid=worker.process.pid, kind=ask.kind)
+            logs.emit("warning", "a worker died", pid=worker.pid, kind=ask.kind)
             raise Refusal("worker_lost", "the process that had this request died; it is being "
                           "replaced", retry_after_s=1) from None  # fmt: skip
         except TimeoutError:
             self.killed += 1
             self._drop(worker, kill=True)
-            logs.emit("warning", "a worker was killed", pid=worker.process.pid, kind=ask.kind,
+            logs.emit("warning", "a worker was killed", pid=worker.pid, kind=ask.kind,
                       seconds=most)  # fmt: skip
             raise Refusal("timeout", f"no answer after {most:g} s; a smaller model may do",
                           retry_after_s=30) from None  # fmt: skip

@@ -39,6 +39,8 @@ CODES = {
 they do not go together."""
 
 
+UNREAD = frozenset({"slow_request", "body_too_large"})
+"""Codes after which the rest of a body is not read, so that the connection ends."""
 INTERNAL = "something went wrong inside; the log of this server says what"
 
 

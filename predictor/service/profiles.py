@@ -2,7 +2,8 @@
 
 Workers read from a folder of the service's own. When files of a device change, a new folder is
 made: what did not change is linked, what did is copied and every target of it loaded by a process
-of its own. A device that cannot be loaded stays as it was; the rest moves on.
+of its own. A device that cannot be loaded stays as it was; the rest moves on. What was there at the
+start has nothing older to fall back on: it is served at once and looked through afterwards.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from predictor.device import profiles_folders
+from predictor.device import profiles_folders, shipped_profiles
 
 Stamps = Mapping[str, tuple[tuple[str, int, int], ...]]
 """By device: its files with their times of change and sizes."""
@@ -60,6 +61,7 @@ class Profiles:
         self.damaged: dict[str, str] = {}
         self._seen: Stamps = {}
         self._served: set[str] = set()
+        self._shared: set[str] = set()
 
     @property
     def home(self) -> Path:
@@ -71,6 +73,47 @@ class Profiles:
         now = self._stamps()
         return sorted(name for name in {*now, *self._seen} if now.get(name) != self._seen.get(name))
 
+    def first(self) -> None:
+        """Copy what there is.
+
+        Raises:
+            OSError: the copy cannot be written.
+        """
+        self._seen = self._stamps()
+        new = self._next()
+        for folder in shipped_profiles().iterdir():  # what devices share
+            if folder.is_dir() and not (folder / "device.yaml").is_file():
+                _copy(folder, new / folder.name)
+                self._shared.add(folder.name)
+        for name, folder in device_folders().items():
+            fault = _copy(folder, new / name)
+            if fault:
+                self.damaged[name] = fault
+                shutil.rmtree(new / name, ignore_errors=True)
+            else:
+                self._served.add(name)
+        self.number += 1
+
+    async def sift(self, verify: Verify) -> Mapping[str, str]:
+        """Leave out what cannot be loaded, of what :meth:`first` has copied."""
+        damaged = await verify(self.home, sorted(self._served))
+        if damaged:
+            new = self._next()
+            for name in self._shared | self._served - set(damaged):
+                _link(self.home / "profiles" / name, new / name)
+            self._served -= set(damaged)
+            self.damaged |= damaged
+            self.number += 1
+        return damaged
+
+    def _next(self) -> Path:
+        """The empty folder of the next generation; the one before the present goes."""
+        new = self.root / f"profiles-{self.number + 1}" / "profiles"
+        shutil.rmtree(new.parent, ignore_errors=True)
+        new.mkdir(parents=True)
+        shutil.rmtree(self.root / f"profiles-{self.number - 1}", ignore_errors=True)
+        return new
+
     async def load(self, verify: Verify) -> Mapping[str, str]:
         """Take over what changed, as far as it is sound; gives what is wrong with the rest.
 
@@ -80,11 +123,9 @@ class Profiles:
         now, folders = self._stamps(), device_folders()
         changed = [name for name in now if now[name] != self._seen.get(name)]
         gone = [name for name in self._seen if name not in now]
-        old, new = self.home / "profiles", self.root / f"profiles-{self.number + 1}" / "profiles"
-        shutil.rmtree(new.parent, ignore_errors=True)
-        new.mkdir(parents=True)
+        old, new = self.home / "profiles", self._next()
         damaged = {}
-        for name in sorted(self._served - {*changed, *gone}):
+        for name in self._shared | self._served - {*changed, *gone}:
             _link(old / name, new / name)
         for name in changed:
             fault = _copy(folders[name], new / name)
@@ -96,11 +137,10 @@ class Profiles:
             if name in self._served:
                 _link(old / name, new / name)
         self._seen = now
-        self._served = {path.name for path in new.iterdir()}
+        self._served = {path.name for path in new.iterdir()} - self._shared
         self.damaged = {k: v for k, v in self.damaged.items() if k not in (*changed, *gone)}
         self.damaged |= damaged
-        before, self.number = self.number, self.number + 1
-        shutil.rmtree(self.root / f"profiles-{before - 1}", ignore_errors=True)
+        self.number += 1
         return damaged
 
     def _stamps(self) -> Stamps:

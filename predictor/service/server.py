@@ -28,6 +28,7 @@ from predictor.service.settings import Settings
 from predictor.service.state import State
 from predictor.service.tokens import ENVIRONMENT, Tokens
 
+BACKLOG = 1024
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """One thread a worker: there are as many workers as cores."""
 
@@ -60,7 +61,7 @@ def serve(settings: Settings) -> int:
             Gate(_app(state), settings, tokens, state.metrics), lifespan="on", log_config=None,
             access_log=False, server_header=False, http="httptools", ws="none",
             proxy_headers=False, timeout_graceful_shutdown=max(1, round(settings.grace_s)),
-            timeout_keep_alive=30, backlog=1024,
+            timeout_keep_alive=30, backlog=BACKLOG,
         )  # fmt: skip
         server = _Server(config, state)
         server.run(sockets=[sock])
@@ -98,6 +99,7 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM or SIGINT: take nothing new, finish what was taken."""
         super().handle_exit(sig, frame)
+        self._captured_signals.clear()  # it would end the process by the signal once it is done
         self.state.say_stopping()
 
 
@@ -107,6 +109,7 @@ def _listen(settings: Settings) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((settings.host.strip("[]"), settings.port))
+        sock.listen(BACKLOG)  # who comes before the workers are there waits
     except (OSError, OverflowError) as error:
         sock.close()
         reason = error.strerror if isinstance(error, OSError) else "no port"

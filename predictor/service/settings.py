@@ -61,6 +61,8 @@ class Settings:
     """Seconds between two looks at the profiles."""
     preload: bool = True
     """Load PyTorch and the model libraries once, before workers are forked."""
+    look_through: bool = True
+    """Load every target in the background after the start, and know the lists of names."""
     limits: Limits = field(default_factory=Limits)
 
     @property

@@ -15,9 +15,10 @@ from predictor.service.problems import Refusal
 from predictor.service.profiles import Profiles, damaged_of
 from predictor.service.searches import Searches
 from predictor.service.settings import Settings
-from predictor.service.wire import Ask, Gone
+from predictor.service.wire import Ask, Gone, Reply
 
 LISTED_BYTES = 64_000_000
+NAMED_S = 120.0
 VERIFY_S = 300.0
 """Seconds that loading all targets of the changed devices may take."""
 
@@ -58,11 +59,12 @@ class State:
     async def start(self) -> None:
         """Take the profiles over and start the workers."""
         self.loop = asyncio.get_running_loop()
-        await self.look()
+        await asyncio.to_thread(self.profiles.first)
+        self.pool.home = self.profiles.home
         await self.pool.start()
         await asyncio.to_thread(_warm)
         self.ready = True
-        self._watch = asyncio.get_running_loop().create_task(self._watching())
+        self._watch = self.loop.create_task(self._watching())
         logs.emit("info", "ready", workers=len(self.pool.workers), host=self.settings.host,
                   port=self.settings.port, guarded=self.settings.guarded)  # fmt: skip
 
@@ -97,15 +99,42 @@ class State:
             if not changed:
                 return
             damaged = await self.profiles.load(self._verify)
-            self.pool.move(self.profiles.home)
-            self.cache.clear()
-            self.listed.clear()
-            for name, fault in damaged.items():
-                logs.emit("error", "a profile is damaged; what was served before stays",
-                          device=name, error=fault)  # fmt: skip
+            self._moved(damaged)
             self.metrics.reloads.labels("damaged" if damaged else "ok").inc()
             logs.emit("info", "profiles were taken over", devices=len(changed),
                       damaged=len(damaged))  # fmt: skip
+
+    def _moved(self, damaged: Mapping[str, str]) -> None:
+        self.pool.move(self.profiles.home)
+        self.cache.clear()
+        self.listed.clear()
+        for name, fault in damaged.items():
+            logs.emit("error", "a profile is damaged; what was served before stays",
+                      device=name, error=fault)  # fmt: skip
+
+    async def _look_through(self) -> None:
+        """What would be found out by the first who asks for it."""
+        try:
+            async with self._looking:
+                damaged = await self.profiles.sift(self._verify)
+                if damaged:
+                    self._moved(damaged)
+            for kind in ("devices", "models", "spaces"):
+                await self.named(kind)
+        except (OSError, Refusal) as error:
+            logs.emit("error", "the profiles could not be looked through", error=str(error))
+
+    async def named(self, kind: str, **said: str) -> Reply:
+        """Devices, models or spaces, asked for once as long as the profiles are the same."""
+        key = Cache.key(kind.encode(), json.dumps(said).encode())
+        body = self.listed.get(key)
+        if body is not None:
+            return Reply(body=body)
+        home = self.pool.home
+        reply = await self.pool.ask(Ask(kind, settings=json.dumps(said)), seconds=NAMED_S)
+        if reply.status == 200 and self.pool.home == home:
+            self.listed.put(key, reply.body)
+        return reply
 
     async def _verify(self, home: Path, names: Sequence[str]) -> Mapping[str, str]:
         """What is wrong with the named devices in ``home``, in a process of its own."""
@@ -129,6 +158,8 @@ class State:
         return damaged_of(reply.body)
 
     async def _watching(self) -> None:
+        if self.settings.look_through:
+            await self._look_through()
         while True:
             await asyncio.sleep(self.settings.watch_s)
             try:

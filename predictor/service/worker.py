@@ -46,6 +46,7 @@ def settle(home: str, scratch: str, limits: Limits) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the server's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["LATENCY_PREDICTOR_HOME"] = home
+    os.environ["LATENCY_PREDICTOR_SHIPPED"] = str(Path(home) / "profiles")  # all are there
     own = Path(scratch) / str(os.getpid())
     own.mkdir(exist_ok=True)
     os.chdir(own)

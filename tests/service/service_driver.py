@@ -23,7 +23,8 @@ said = json.loads(sys.argv[1])
 limits = Limits(**said.pop("limits", {}))
 if said.get("tokens"):
     said["tokens"] = Path(said["tokens"])
-sys.exit(serve(Settings(port=0, preload=False, limits=limits, **said)))
+said = {"preload": False, "look_through": False, **said}
+sys.exit(serve(Settings(port=0, limits=limits, **said)))
 """
 READY_S = 60.0
 JSON = {"Content-Type": "application/json"}
