@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S = 20
+WAIT_S = 60
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
          "--window-size=1360,1000", "--lang=en")  # fmt: skip
 
@@ -92,6 +92,7 @@ def new_browser():
     options.binary_location = binary
     for flag in FLAGS:
         options.add_argument(flag)
+    options.add_experimental_option("perfLoggingPrefs", {"enablePage": False})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     return webdriver.Chrome(options=options, service=Driver(driver))
 
@@ -246,3 +247,17 @@ class Page:
             if message["method"] == "Network.requestWillBeSent":
                 found.append(message["params"]["request"]["url"])
         return found
+
+
+def watched(browser, url):
+    """A page whose console must stay empty, and which may ask nothing of any other origin."""
+    page = Page(browser, url)
+    page.requested()
+    page.complaints()
+    yield page
+    page.media()
+    page.size()
+    assert page.complaints() == []
+    allowed = (url, "data:", "blob:", "about:")
+    assert [one for one in page.requested() if not one.startswith(allowed)] == []
+    page.js("try { localStorage.clear(); sessionStorage.clear() } catch {}")

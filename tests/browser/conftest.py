@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from browser_driver import Page, Service, new_browser
+from browser_driver import Service, new_browser, watched
 
 
 @pytest.fixture(scope="session")
@@ -29,17 +29,3 @@ def browser():
 def page(browser, service):
     """The page, not opened yet. Afterwards: an empty console, and requests to one origin only."""
     yield from watched(browser, service.url)
-
-
-def watched(browser, url):
-    """A page whose console must stay empty, and which may ask nothing of any other origin."""
-    page = Page(browser, url)
-    page.requested()
-    page.complaints()
-    yield page
-    page.media()
-    page.size()
-    assert page.complaints() == []
-    allowed = (url, "data:", "blob:", "about:")
-    assert [one for one in page.requested() if not one.startswith(allowed)] == []
-    page.js("try { localStorage.clear(); sessionStorage.clear() } catch {}")

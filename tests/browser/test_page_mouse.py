@@ -137,6 +137,21 @@ def test_several_devices_are_compared_and_one_is_opened(page):
     page.said(f"Below: {MODEL} on {expected[-1].device_title}")
 
 
+def test_two_devices_are_compared_kernel_by_kernel(page):
+    from predictor.report.comparison import align
+
+    page.open(f"#model={MODEL}&device={JETSON}&device=rtx-4090")
+    page.answer(f"{MODEL} on 2 devices")
+    pairs = align(*(predictor.predict(MODEL, device=name) for name in (JETSON, "rtx-4090")))
+    most = max(abs(pair.difference_ms) for pair in pairs)
+    page.click("#pairs summary")
+    rows = page.all("#pairs tbody")
+    assert len(rows) == 15
+    assert milliseconds(most) in rows[0].text
+    page.click("#pairs .below button")
+    assert len(page.all("#pairs tbody")) == len(pairs)
+
+
 def test_settings_change_the_answer(page):
     page.open()
     page.write("#model", MODEL)

@@ -1,8 +1,7 @@
 """A service that wants a token: the page asks for it, keeps it in its tab and out of every link."""
 
 import pytest
-from browser_driver import Page, Service
-from conftest import watched
+from browser_driver import Page, Service, watched
 
 TOKEN = "a-token-for-tests-0123456789-abcdefghij"
 

@@ -104,19 +104,25 @@ export async function* events(path, options) {
   const answer = await request(path, { ...options, headers: { Accept: "text/event-stream" } });
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
-    rest = blocks.pop();
-    for (const block of blocks) {
-      const found = { event: "message", data: "" };
-      for (const line of block.split("\n")) {
-        const [, name, text] = /^(event|data): ?(.*)$/.exec(line) ?? [];
-        if (name === "event") found.event = text;
-        else if (name === "data") found.data += found.data ? `\n${text}` : text;
-      }
-      yield found;
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) yield eventOf(block);
     }
+  } finally {
+    reader.cancel().catch(() => {});  // whoever has heard enough lets go of the connection
   }
+}
+
+function eventOf(block) {
+  const found = { event: "message", data: "" };
+  for (const line of block.split("\n")) {
+    const [, name, text] = /^(event|data): ?(.*)$/.exec(line) ?? [];
+    if (name === "event") found.event = text;
+    else if (name === "data") found.data += found.data ? `\n${text}` : text;
+  }
+  return found;
 }

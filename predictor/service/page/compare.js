@@ -2,6 +2,7 @@
 import { button, download, element, say, twoLines } from "./dom.js";
 import { TIERS, bar } from "./bars.js";
 import { answerCards, rate, titleOf, verdict } from "./answer.js";
+import { pairsTable } from "./pairs.js";
 import { dataTable } from "./table.js";
 import { digits, milliseconds, printable, span } from "./units.js";
 
@@ -52,7 +53,7 @@ function summary(estimates) {
     (apart ? ", beyond the intervals of all others." : `; its interval overlaps that of ${printable(second.device_title)}.`);
 }
 
-/** Cards for a comparison, the last of them a place for the estimate that is opened. */
+/** Cards for a comparison; the last is a place for the estimate that is opened. */
 export function compareCards(data, deviceOf) {
   const { estimates } = data;
   const below = element("div", { id: "opened" });
@@ -76,7 +77,7 @@ export function compareCards(data, deviceOf) {
     element("div", { class: "title-row" },
       element("h2", { id: "compare-title", tabindex: "-1" }, `${printable(estimates[0].model)} on ${estimates.length} devices`),
       button("Download JSON", () => download("comparison.json", data), { class: "small" })),
-    element("p", { class: "soft" }, `${summary(estimates)} A device's name shows its layers below.`), table);
+    element("p", { class: "soft" }, `${summary(estimates)} A device's name shows its layers below.`), table, pairsTable(data) ?? "");
   show(estimates.reduce((a, b) => b.latency_ms < a.latency_ms ? b : a), false);
   return [card, below];
 }
