@@ -173,6 +173,22 @@ def test_a_server_that_has_no_time_says_when_to_come_again(page):
     page.until("return document.getElementById('ask-error').textContent.includes('502')")
 
 
+def test_a_server_that_is_busy_at_the_beginning_is_asked_again(page):
+    once = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": (
+        "const real = window.fetch; let times = 0;"
+        "window.fetch = (url, ...rest) => url === 'v1/devices' && !times++ ? Promise.resolve("
+        "new Response(JSON.stringify({error: {code: 'busy', message: 'not now'}}), {status: 503}))"
+        " : real(url, ...rest)")})  # fmt: skip
+    try:
+        page.open(ONE, ready=False)
+        assert "not now" in page.shown("#notices .notice")
+        page.driver.find_element("xpath", "//button[.='Try again']").click()
+        page.answer("Orin Nano")
+        assert not page.all("#notices .notice")
+    finally:
+        page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", once)
+
+
 def test_a_server_that_is_gone_is_told(page):
     page.open()
     page.write("#model", "ofa:ks=3,e=3,d=2")

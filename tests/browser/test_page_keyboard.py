@@ -121,6 +121,34 @@ def test_where_the_model_comes_from_by_arrows(page):
     page.answer("small on NVIDIA GeForce RTX 4090")
 
 
+def test_a_wrong_file_by_keys(page, tmp_path):
+    path = tmp_path / "net.yaml"
+    path.write_text("model: {layers: [{type: conv3}]}\ninputs: [1, 3, 8, 8]\ndevice: jetson\n")
+    page.open()
+    page.tab_to("input[name=from]")
+    page.press("ARROW_RIGHT", "ARROW_RIGHT")
+    page.tab_to("#file")
+    page.one("#file").send_keys(str(path))  # what the system's own dialogue would hand over
+    page.tab_to("#predict")
+    page.press("ENTER")
+    assert "net.yaml:1:" in page.shown("#model-error")
+    assert page.focused() == "file"
+    page.tab_to("#file-edit")
+    page.press("ENTER")
+    page.until("return document.activeElement.id === 'yaml'")
+    page.press("END")
+    page.tab_to("input[name=from]:checked")
+    page.press("ARROW_LEFT")
+    page.tab_to("#model")
+    page.press(MODEL)
+    page.tab_to("#device-find")
+    page.press("jetson", "ENTER")
+    page.tab_to("#predict")
+    page.press("ENTER")
+    page.answer(MODEL)
+    assert not page.one("#model-error").is_displayed()
+
+
 def test_devices_are_compared_by_keys(page):
     page.open()
     page.tab_to("#model")

@@ -62,6 +62,13 @@ def test_the_address_follows_and_back_goes_back(page):
     assert page.texts("#devices .chips button") == ["NVIDIA Jetson Orin Nano 8GB"]
     page.driver.forward()
     page.answer("RTX 4090")
+    # A damaged one by hand, and back: the notice goes, the answer comes again.
+    page.turn("#batch=x")
+    page.shown("#notices .notice")
+    page.driver.back()
+    page.until("return !document.querySelector('#notices .notice')")
+    page.answer("RTX 4090")
+    assert page.texts("#devices .chips button") == ["NVIDIA GeForce RTX 4090"]
 
 
 def test_copy_link(page):

@@ -8,7 +8,6 @@ import { printable } from "./units.js";
 
 const VIEWS = ["predict", "search"];
 let shown = "predict";
-let asked = null;  // the fragment whose answer is on the page
 
 // -- tabs -----------------------------------------------------------------------------------------
 
@@ -77,12 +76,11 @@ async function open() {
     notice("This link holds no model: an uploaded file cannot be part of one. Choose the file again.", []);
     return;
   }
-  if (await ask.predictAsFilled()) asked = fragment;
+  await ask.predictAsFilled();
 }
 
 /** Keeps the inputs of an answer in the address, as a step to go back from. */
 function remember(fragment) {
-  asked = fragment;
   if (location.hash !== fragment) history.pushState(null, "", fragment);
   $("notices").replaceChildren();
 }
@@ -115,7 +113,7 @@ async function copy(made, opener, box, field) {
 function wireLinks() {
   $("copy-link").addEventListener("click", async () => copy(await ask.link(), $("copy-link"), $("link-box"), $("link-text")));
   $("copy-hunt").addEventListener("click", () => copy(hunt.linkNow(), $("copy-hunt"), $("hunt-box"), $("hunt-text")));
-  addEventListener("popstate", () => { if (location.hash !== asked) open(); });
+  addEventListener("popstate", open);  // back, forward, and a fragment by hand
 }
 
 // -- the token ------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ function textOf(device) {
 export function devicePicker(root, { prefix, onChange = () => {} }) {
   const find = element("input", { id: `${prefix}-find`, type: "search", autocomplete: "off", spellcheck: "false",
     placeholder: "jetson, rtx, raspberry, npu …", "aria-describedby": `${prefix}-count ${prefix}-error` });
-  const count = element("p", { id: `${prefix}-count`, class: "soft small below", role: "status" });
+  const count = element("p", { id: `${prefix}-count`, class: "soft small below", role: "status" }, "Loading …");
   const chips = element("div", { class: "chips", role: "group", "aria-label": "Chosen devices" });
   const list = element("div", { class: "list", role: "group", "aria-label": "Devices" });
   root.classList.add("picker");
