@@ -20,17 +20,25 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
          "--window-size=1360,1000", "--lang=en")  # fmt: skip
 
 
+HIDDEN = ("torchvision", "timm", "transformers")
+"""Packages that a service of the tests does without: listing their names imports all of them."""
+
+
 class Service:
     """``predict-latency serve`` on a free port of loopback."""
 
     def __init__(self, folder, *options, **environment):
         self.log = folder / "serve.log"
+        hidden = "".join(f"sys.modules[{name!r}] = None\n" for name in HIDDEN)
+        (folder / "sitecustomize.py").write_text(f"import sys\n{hidden}", encoding="utf-8")
         command = [sys.executable, "-m", "predictor.cli", "serve", "--port", "0", "--workers", "2",
                    "--light", *options]  # fmt: skip
         with self.log.open("wb") as stream:
             self.process = subprocess.Popen(
                 command, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT,
-                env={**os.environ, "LATENCY_PREDICTOR_HOME": str(folder / "home"), **environment},
+                env={**os.environ, "LATENCY_PREDICTOR_HOME": str(folder / "home"),
+                     "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [
+                         os.environ.get("PYTHONPATH")])]), **environment},
             )  # fmt: skip
         try:
             self.url = f"http://127.0.0.1:{self._port()}/"
