@@ -73,10 +73,10 @@ def main() -> None:
     print(f"{asked.rows:,} rows of {os.path.basename(sys.executable)}, the outputs are "
           f"{'the same' if len(outs) == 1 else 'NOT the same'}")  # fmt: skip
     first = asked.jobs[0]
-    for jobs in asked.jobs:
-        took, cpu, memory = (statistics.median(column) for column in zip(*found[jobs], strict=True))
+    for jobs, runs in found.items():
+        took, cpu, memory = (statistics.median(column) for column in zip(*runs, strict=True))
         ratio = statistics.median(one[0] / own[0] for one, own in
-                                  zip(found[first], found[jobs], strict=True))  # fmt: skip
+                                  zip(found[first], runs, strict=True))  # fmt: skip
         print(f"{jobs} processes: median {took:.1f} s, {asked.rows / took:,.0f} rows a second, "
               f"{cpu:.1f} s of processors, {memory:.0f} MB; {ratio:.2f} x {first}")  # fmt: skip
 
