@@ -28,8 +28,14 @@ def test_the_document_has_nothing_inline():
     assert len(re.findall("<script", INDEX)) == len(re.findall(r"<script[^>]*></script>", INDEX))
 
 
+def test_modules_are_fetched_side_by_side():
+    """Else each would wait for the one that imports it."""
+    ahead = set(re.findall('<link rel="modulepreload" href="page/([^"]+)">', INDEX))
+    assert ahead == {path.name for path in FILES if path.suffix == ".js"} - {"app.js", "theme.js"}
+
+
 def test_every_file_is_used():
-    named = set(re.findall(r'"page/([^"]+)"', INDEX))
+    named = set(re.findall(r'(?:src|rel="stylesheet" href)="page/([^"]+)"', INDEX))
     for path in FILES:
         named |= set(re.findall(r'from "\./([^"]+)"', path.read_text(encoding="utf-8")))
     assert named == {path.name for path in FILES} - {"index.html"}
