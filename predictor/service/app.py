@@ -28,15 +28,16 @@ from starlette.routing import Match
 from predictor.errors import PredictorError
 from predictor.service import openapi, schemas
 from predictor.service.bodies import JSON, read_json, read_query
-from predictor.service.cache import Cache
 from predictor.service.problems import INTERNAL, UNREAD, Refusal, refusal_of
 from predictor.service.searches import ENDED, Job
 from predictor.service.state import State
+from predictor.service.table import Table, spooled, table_query
 from predictor.service.wire import Ask, Reply
 
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
          ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}  # fmt: skip
+CSV = "text/csv"
 BEAT_S = 15.0
 """Seconds of silence until a stream of events says that it lives."""
 _CODES = {404: "not_found", 405: "method_not_allowed"}
@@ -113,20 +114,14 @@ def _answered(request: Request, reply: Reply, status: int = 200) -> Response:
 
 def _predictions(app: FastAPI, state: State) -> None:
     async def known(kind: str, request: Request) -> Response:
-        """The answer to a request, from the cache if the same was asked before."""
-        body = await request.body()
+        """A worker's answer, to be known from now on; what is known already never comes here."""
         scope = request.scope
         content_type = scope["state"]["headers"].get(b"content-type", b"")
-        key = Cache.key(kind.encode(), scope["query_string"], content_type, body)
-        found = state.cache.get(key)
-        if found is not None:
-            scope["state"]["cached"] = True
-            state.metrics.cached.inc()
-            return Response(found, 200, None, JSON)
+        body, key = scope["state"]["body"], scope["state"]["key"]
         home = state.pool.home
         reply = await state.pool.ask(Ask(kind, body, content_type.decode("latin-1"),
                                          scope["query_string"].decode("latin-1")))  # fmt: skip
-        if reply.status == 200 and state.pool.home == home:
+        if reply.status == 200 and key is not None and state.pool.home == home:
             state.cache.put(key, reply.body)
         return _answered(request, reply)
 
@@ -144,7 +139,21 @@ def _predictions(app: FastAPI, state: State) -> None:
 
     @app.post("/v1/batch")
     async def batch(request: Request) -> Response:
-        return await known("batch", request)
+        content_type = request.scope["state"]["headers"].get(b"content-type", b"")
+        if content_type.partition(b";")[0].strip().lower() != CSV.encode():
+            request.scope["state"] |= {"body": await request.body(), "key": None}
+            return await known("batch", request)
+        query = request.scope["query_string"].decode("latin-1")
+        table = None
+        try:
+            table_query(query)  # before the body is read
+            table = Table(state.pool, await spooled(request.stream()), query)
+            await table.start()
+        except (PredictorError, Refusal) as error:
+            if table is not None:
+                table.file.close()
+            raise refusal_of(error) from None
+        return StreamingResponse(table.lines(), 200, None, "text/csv; charset=utf-8")
 
 
 def _names(app: FastAPI, state: State) -> None:

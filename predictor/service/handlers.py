@@ -14,7 +14,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from predictor.errors import ModelError, PredictorError
-from predictor.service import bodies, schemas
+from predictor.service import bodies, rows, schemas
 from predictor.service.problems import Refusal, refusal_of, without_paths
 from predictor.service.settings import Limits
 from predictor.service.wire import Ask
@@ -37,7 +37,8 @@ class Handlers:
         self.by_kind: dict[str, Callable[[Ask], bytes]] = {
             "predict": self.predict, "count": self.count, "compare": self.compare,
             "batch": self.batch, "devices": self.devices, "models": self.models,
-            "spaces": self.spaces, "verify": self.verify,
+            "spaces": self.spaces, "verify": self.verify, "check": rows.checked,
+            "rows": self.rows,
         }  # fmt: skip
 
     def answer(self, ask: Ask) -> bytes:
@@ -133,9 +134,9 @@ class Handlers:
         """Latency and interval of each row on each device; a row's error stands in its place."""
         bodies.read_query(ask.query, known=())
         data = dict(bodies.read_body(ask).data)
-        rows = data.get("rows")
-        if isinstance(rows, list) and len(rows) > self.limits.rows:
-            raise Refusal("batch_too_large", f"{len(rows):,} rows; JSON takes "
+        asked = data.get("rows")
+        if isinstance(asked, list) and len(asked) > self.limits.rows:
+            raise Refusal("batch_too_large", f"{len(asked):,} rows; JSON takes "
                           f"{self.limits.rows:,} at once. text/csv may be longer")  # fmt: skip
         schemas.check("Batch", data)
         devices = data.pop("devices", [])
@@ -145,6 +146,10 @@ class Handlers:
             for device in [row["device"]] if row.get("device") else devices or [None]:
                 found.append({"row": number, **self._row({**rest, **row, "device": device})})
         return dumped({"schema_version": 1, "rows": found})
+
+    def rows(self, ask: Ask) -> bytes:
+        """Lines of a table; half of the time limit for them, so that a slow row has the other."""
+        return rows.answered(ask, self.limits.seconds / 2)
 
     def _row(self, data: dict[str, Any]) -> dict[str, Any]:
         device = data.pop("device")

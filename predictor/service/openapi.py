@@ -82,7 +82,7 @@ def _paths() -> dict[str, Any]:
             "Comparison", body=_compare(), known=404)},
         "/v1/batch": {"post": _operation(
             "batch", "Many rows: JSON at once, or a CSV table as a stream", "BatchAnswer",
-            body=_batch(), known=404)},
+            body=_batch(), parameters=_table(), known=404, csv=True)},
         "/v1/devices": {"get": _operation("devices", "Devices with accuracy cards", "Devices")},
         "/v1/devices/{name}": {"get": _operation("device", "One device", "Device",
                                                  parameters=[name], known=404)},
@@ -228,4 +228,5 @@ def _compare() -> dict[str, Any]:
 
 
 def _batch() -> dict[str, Any]:
-    return {"application/json": {**_schema("Batch"), "example": ROWS}}
+    table = {"schema": {"type": "string"}, "example": "model,batch\ndecoder:gpt2,1\n"}
+    return {"application/json": {**_schema("Batch"), "example": ROWS}, "text/csv": table}

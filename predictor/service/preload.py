@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 
 from predictor.errors import PredictorError
-from predictor.service import preload_light
+from predictor.service import preload_light  # noqa: F401 - loads the rest
 
 
 def load() -> None:
@@ -24,5 +25,6 @@ def load() -> None:
             import timm  # noqa: F401
 
 
-preload_light.load()
 load()
+gc.collect()
+gc.freeze()  # shared by all workers, and not to be looked at again by any

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 
 def load() -> None:
     """Everything that a prediction from layers, names of families or ONNX needs."""
@@ -15,3 +17,5 @@ def load() -> None:
 
 
 load()
+gc.collect()
+gc.freeze()  # shared by all workers, and not to be looked at again by any

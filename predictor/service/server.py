@@ -23,6 +23,7 @@ from predictor.errors import ConfigError
 from predictor.service import logs
 from predictor.service.app import make_app
 from predictor.service.gate import Gate
+from predictor.service.known import Known
 from predictor.service.openapi import document
 from predictor.service.settings import Settings
 from predictor.service.state import State
@@ -58,7 +59,8 @@ def serve(settings: Settings) -> int:
     with tempfile.TemporaryDirectory(prefix="latency-service-") as scratch:
         state = State(settings, Path(scratch), json.dumps(document()).encode())
         config = uvicorn.Config(
-            Gate(_app(state), settings, tokens, state.metrics), lifespan="on", log_config=None,
+            Gate(Known(_app(state), state.cache, state.metrics), settings, tokens, state.metrics),
+            lifespan="on", log_config=None,
             access_log=False, server_header=False, http="httptools", ws="none",
             proxy_headers=False, timeout_graceful_shutdown=max(1, round(settings.grace_s)),
             timeout_keep_alive=30, backlog=BACKLOG,

@@ -113,20 +113,28 @@ class State:
                       device=name, error=fault)  # fmt: skip
 
     async def _look_through(self) -> None:
-        """What would be found out by the first who asks for it."""
+        """What would be found out by the first who asks for it, in a process beside the others."""
         try:
             async with self._looking:
                 damaged = await self.profiles.sift(self._verify)
                 if damaged:
                     self._moved(damaged)
-            for kind in ("devices", "models", "spaces"):
-                await self.named(kind)
-        except (OSError, Refusal) as error:
+            home = self.pool.home
+            worker = await spawn(self.pool.context, home, self.pool.scratch, self.settings)
+            try:
+                for kind in ("devices", "models", "spaces"):
+                    async with asyncio.timeout(NAMED_S):
+                        reply = await worker.ask(Ask(kind, settings="{}"))
+                    if reply.status == 200 and self.pool.home == home:
+                        self.listed.put(_named(kind, {}), reply.body)
+            finally:
+                worker.end(kill=True)
+        except (OSError, Refusal, Gone, TimeoutError) as error:
             logs.emit("error", "the profiles could not be looked through", error=str(error))
 
     async def named(self, kind: str, **said: str) -> Reply:
         """Devices, models or spaces, asked for once as long as the profiles are the same."""
-        key = Cache.key(kind.encode(), json.dumps(said).encode())
+        key = _named(kind, said)
         body = self.listed.get(key)
         if body is not None:
             return Reply(body=body)
@@ -166,6 +174,10 @@ class State:
                 await self.look()
             except (OSError, Refusal) as error:
                 logs.emit("error", "profiles could not be looked at", error=str(error))
+
+
+def _named(kind: str, said: Mapping[str, str]) -> bytes:
+    return Cache.key(kind.encode(), json.dumps(said).encode())
 
 
 def _warm() -> None:

@@ -249,3 +249,56 @@ def test_the_document_names_every_route(service):
     unsaid = {("/", "get"), ("/page/{name}", "get"), ("/openapi.json", "get")}
     assert routes - said == unsaid
     assert said <= routes
+
+
+def table(service, text, query="device=jetson", **more):
+    return service.http.post(f"/v1/batch?{query}", content=text.encode(),
+                             headers={"Content-Type": "text/csv"}, **more)  # fmt: skip
+
+
+def test_a_table_is_answered_as_the_command_line_does(service, tmp_path):
+    text = (f'model,note,batch\n"{KEY}","a\nb",2\nno:such,,\n"{KEY}",,0\n'
+            + "".join(f'"ofa:ks={k},e={e},d={d}",,\n' for k in (3, 5, 7) for e in (3, 4, 6)
+                      for d in (2, 3, 4)))  # fmt: skip
+    (tmp_path / "models.csv").write_text(text, encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "predictor.cli", "batch", "models.csv", "-d",
+                           "jetson", "-d", "t4"], capture_output=True, cwd=tmp_path)  # fmt: skip
+    answer = table(service, text, "device=jetson&device=t4")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    own = answer.text.splitlines()
+    expected = done.stdout.decode().splitlines()
+    assert own[0] == expected[0]
+    assert len(own) == len(expected)
+    same = [a == b for a, b in zip(own, expected, strict=True)]
+    assert sum(same) >= len(same) - 4  # what is said of a name that is none differs
+    assert own[5].startswith("no:such,,,jetson,,,,")
+
+
+def test_a_table_reads_no_file_of_the_server(service):
+    text = "model,device\n/etc/passwd.onnx,jetson\npython:x.py:f,jetson\nconfig.yaml,jetson\n" \
+           f'"{KEY}",/etc/passwd\n'  # fmt: skip
+    lines = table(service, text, "").text.splitlines()
+    assert len(lines) == 5
+    assert all(",,,," in line for line in lines[1:])
+    assert [line.count("network") + line.count("path") for line in lines[1:]] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("text", "query", "status", "code"), [
+    ("", "device=jetson", 409, "conflict"), ("a,b\n1,2\n", "device=jetson", 409, "conflict"),
+    ("model\nx\n", "device=nope", 404, "unknown_device"),
+    ("model\nx\n", "device=a/b", 404, "unknown_device"),
+    ("model\nx\n", "device=jetson&precison=fp16", 422, "invalid"),
+    ("model\nx\n", "device=raspberry-pi-5&runtime=tensorrt", 409, "conflict"),
+])  # fmt: skip
+def test_what_is_wrong_with_a_whole_table_is_told_at_once(service, text, query, status, code):
+    error_of(table(service, text, query), status, code)
+
+
+def test_rows_of_a_table_come_as_they_are_known(service):
+    text = "model\n" + f'"{KEY}"\n' * 300
+    with service.http.stream("POST", "/v1/batch?device=jetson", content=text.encode(),
+                             headers={"Content-Type": "text/csv"}) as answer:  # fmt: skip
+        pieces = list(answer.iter_raw())
+    assert len(pieces) > 2
+    assert len(b"".join(pieces).splitlines()) == 301

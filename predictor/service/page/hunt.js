@@ -180,7 +180,7 @@ async function cancel() {
   current.cancelled = true;
   $("cancel").textContent = "Cancelling …";
   try {
-    await request(`v1/searches/${encodeURIComponent(current.id)}`, { method: "DELETE" });
+    await request(`v1/searches/${encodeURIComponent(current.id)}/cancel`, { method: "POST" });
   } catch (error) {
     // One that ended meanwhile has nothing to cancel.
     if (!(error instanceof ApiError && [404, 409].includes(error.status))) complain($("hunt-error"), error.text ?? String(error));
