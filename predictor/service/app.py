@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -28,16 +27,15 @@ from starlette.routing import Match
 from predictor.errors import PredictorError
 from predictor.service import openapi, schemas
 from predictor.service.bodies import JSON, read_json, read_query
+from predictor.service.files import page_files, send, send_file
+from predictor.service.gate import CSV, media_type
+from predictor.service.known import answered
 from predictor.service.problems import INTERNAL, UNREAD, Refusal, refusal_of
 from predictor.service.searches import ENDED, Job
 from predictor.service.state import State
 from predictor.service.table import Table, spooled, table_query
-from predictor.service.wire import Ask, Reply
+from predictor.service.wire import Reply
 
-PAGE = Path(__file__).parent / "page"
-TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
-         ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}  # fmt: skip
-CSV = "text/csv"
 BEAT_S = 15.0
 """Seconds of silence until a stream of events says that it lives."""
 _CODES = {404: "not_found", 405: "method_not_allowed"}
@@ -109,20 +107,17 @@ def _answered(request: Request, reply: Reply, status: int = 200) -> Response:
     )
 
 
+def _get(app: FastAPI, path: str) -> Callable[..., Any]:
+    """A route that answers HEAD as well; the server leaves the body out."""
+    return app.api_route(path, methods=["GET", "HEAD"])
+
+
 # -- predictions ----------------------------------------------------------------------------------
 
 
 def _predictions(app: FastAPI, state: State) -> None:
     async def known(kind: str, request: Request) -> Response:
-        """A worker's answer, to be known from now on; what is known already never comes here."""
-        scope = request.scope
-        content_type = scope["state"]["headers"].get(b"content-type", b"")
-        body, key = scope["state"]["body"], scope["state"]["key"]
-        home = state.pool.home
-        reply = await state.pool.ask(Ask(kind, body, content_type.decode("latin-1"),
-                                         scope["query_string"].decode("latin-1")))  # fmt: skip
-        if reply.status == 200 and key is not None and state.pool.home == home:
-            state.cache.put(key, reply.body)
+        reply = await answered(state, kind, request.scope, await request.body())
         return _answered(request, reply)
 
     @app.post("/v1/predict")
@@ -139,9 +134,7 @@ def _predictions(app: FastAPI, state: State) -> None:
 
     @app.post("/v1/batch")
     async def batch(request: Request) -> Response:
-        content_type = request.scope["state"]["headers"].get(b"content-type", b"")
-        if content_type.partition(b";")[0].strip().lower() != CSV.encode():
-            request.scope["state"] |= {"body": await request.body(), "key": None}
+        if media_type(request.scope["state"]["headers"]) != CSV:
             return await known("batch", request)
         query = request.scope["query_string"].decode("latin-1")
         table = None
@@ -159,21 +152,24 @@ def _predictions(app: FastAPI, state: State) -> None:
 def _names(app: FastAPI, state: State) -> None:
     async def listed(kind: str, request: Request, **said: str) -> Response:
         read_query(request.scope["query_string"].decode("latin-1"), known=())
-        return _answered(request, await state.named(kind, **said))
+        reply = await state.named(kind, **said)
+        if reply.status != 200:
+            return _failed(request, reply)
+        return send(request, reply.body, JSON)
 
-    @app.get("/v1/devices")
+    @_get(app, "/v1/devices")
     async def devices(request: Request) -> Response:
         return await listed("devices", request)
 
-    @app.get("/v1/devices/{name}")
+    @_get(app, "/v1/devices/{name}")
     async def device(name: str, request: Request) -> Response:
         return await listed("devices", request, name=name)
 
-    @app.get("/v1/models")
+    @_get(app, "/v1/models")
     async def models(request: Request) -> Response:
         return await listed("models", request)
 
-    @app.get("/v1/spaces")
+    @_get(app, "/v1/spaces")
     async def spaces(request: Request) -> Response:
         return await listed("spaces", request)
 
@@ -191,12 +187,12 @@ def _searches(app: FastAPI, state: State) -> None:
         place = {"Location": f"/v1/searches/{job.id}"}
         return Response(_json(job.to_dict()), 202, place, JSON)
 
-    @app.get("/v1/searches")
+    @_get(app, "/v1/searches")
     async def every(request: Request) -> Response:
         jobs = [job.to_dict() for job in state.searches.of(_owner(request))]
         return Response(_json({"searches": jobs}), 200, None, JSON)
 
-    @app.get("/v1/searches/{name}")
+    @_get(app, "/v1/searches/{name}")
     async def one(name: str, request: Request) -> Response:
         return Response(_json(job_of(name, request).to_dict()), 200, None, JSON)
 
@@ -212,12 +208,13 @@ def _searches(app: FastAPI, state: State) -> None:
         await state.searches.forget(job)
         return Response(_json(job.to_dict()), 200, None, JSON)
 
-    @app.get("/v1/searches/{name}/events")
+    @_get(app, "/v1/searches/{name}/events")
     async def events(name: str, request: Request) -> Response:
-        follow = _events(job_of(name, request), state)
+        job, head = job_of(name, request), request.method == "HEAD"
+        follow = _events(job, state) if not head else _nothing()
         return StreamingResponse(follow, 200, {"Cache-Control": "no-store"}, "text/event-stream")
 
-    @app.get("/v1/searches/{name}/front")
+    @_get(app, "/v1/searches/{name}/front")
     async def front(name: str, request: Request) -> Response:
         job = job_of(name, request)
         if job.front is None:
@@ -234,8 +231,7 @@ async def asked_search(request: Request, state: State) -> dict[str, Any]:
     """
     from predictor.service.handlers import refuse_search
 
-    content_type = request.scope["state"]["headers"].get(b"content-type", b"")
-    if content_type.partition(b";")[0].strip().lower() != JSON.encode():
+    if media_type(request.scope["state"]["headers"]) != JSON:
         raise Refusal("unsupported_media_type", f"a search is sent as {JSON}")
     body = await request.body()
     if len(body) > 100_000:
@@ -264,6 +260,11 @@ async def _events(job: Job, state: State) -> AsyncIterator[bytes]:
                 await job.changed.wait_for(functools.partial(_news, job, seen, state))
         except TimeoutError:
             yield b": alive\n\n"
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
 
 
 def _news(job: Job, seen: int, state: State) -> bool:
@@ -297,31 +298,31 @@ def _operations(app: FastAPI, state: State) -> None:
         return Response(_json(data), 200, {"Cache-Control": "no-store"}, JSON)
 
     async def document(request: Request) -> Response:
-        return Response(state.document, 200, None, JSON)
+        return send(request, state.document, JSON)
 
     async def metrics(request: Request) -> Response:
         return Response(state.metrics.text(), 200, None, "text/plain; version=0.0.4; charset=utf-8")
 
-    app.get("/v1/health")(health)
-    app.get("/v1/ready")(ready)
-    app.get("/v1/metrics")(metrics)
-    app.get("/v1/openapi.json")(document)
-    app.get("/openapi.json")(document)
+    _get(app, "/v1/health")(health)
+    _get(app, "/v1/ready")(ready)
+    _get(app, "/v1/metrics")(metrics)
+    _get(app, "/v1/openapi.json")(document)
+    _get(app, "/openapi.json")(document)
 
 
 def _page(app: FastAPI) -> None:
-    files = {path.name: path for path in PAGE.glob("*") if path.suffix in TYPES}
+    files = page_files()
 
-    def sent(name: str) -> Response:
-        path = files.get(name)
-        if path is None:
+    def sent(name: str, request: Request) -> Response:
+        file = files.get(name)
+        if file is None:
             raise Refusal("not_found", "no such page")
-        return Response(path.read_bytes(), 200, {"Cache-Control": "no-cache"}, TYPES[path.suffix])
+        return send_file(request, file)
 
-    @app.get("/")
-    async def index() -> Response:
-        return sent("index.html")
+    @_get(app, "/")
+    async def index(request: Request) -> Response:
+        return sent("index.html", request)
 
-    @app.get("/page/{name}")
-    async def asset(name: str) -> Response:
-        return sent(name)
+    @_get(app, "/page/{name}")
+    async def asset(name: str, request: Request) -> Response:
+        return sent(name, request)

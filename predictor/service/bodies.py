@@ -30,6 +30,8 @@ NUMBERS = ("batch", "sequence", "context")
 SETTINGS = (*TEXTS, *NUMBERS, "resolution")
 """Query parameters that win over the body."""
 UPLOADS = (".onnx", ".pt2", ".yaml", ".yml")
+UPLOADED = "uploads"
+"""The folder of uploaded files, in the one that a worker stands in."""
 FILES = ("file", "model")
 """What the field of a file may be called."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.\-]+")
@@ -70,13 +72,14 @@ def configs_of(body: Body, query: Mapping[str, Any], *, device: bool) -> list[Co
         Refusal, PredictorError: as the names say.
     """
     if body.text is not None:
-        found = [_from_text(body.text, "config.yaml")]
+        found = [(_from_text(body.text, "config.yaml"), False)]
     elif body.files:
         schemas.refuse_keys(body.data, ("model", "models"), "the file is the model")
-        found = [_from_file(name, data, body.data) for name, data in body.files]
+        found = [_from_file(name, data, body.data, Path(UPLOADED, str(number)))
+                 for number, (name, data) in enumerate(body.files)]  # fmt: skip
     else:
-        found = [from_data(body.data)]
-    return [_safe(_with(config, query), device) for config in found]
+        found = [(from_data(body.data), False)]
+    return [_safe(_with(config, query), device, written) for config, written in found]
 
 
 def from_data(data: Mapping[str, Any]) -> Config:
@@ -94,12 +97,13 @@ def from_data(data: Mapping[str, Any]) -> Config:
         raise Refusal("invalid", "lists and mappings stand too deep inside one another") from None
 
 
-def _safe(config: Config, device: bool) -> Config:
+def _safe(config: Config, device: bool, written: bool) -> Config:
+    """The config, where it may come from the network; ``written``: its model is our own file."""
     if isinstance(config.model, ModelSource):
         named(config.model.source)
         raise ModelError(f"'{config.model.source[:80]}': a source with arguments is for Python "
                          "files, and those are not taken from the network")  # fmt: skip
-    if isinstance(config.model, str) and Path(config.model).parent.name != "uploads":
+    if isinstance(config.model, str) and not written:
         named(config.model)
     if config.device is not None:
         safe_device(config.device)
@@ -201,8 +205,11 @@ def _fits(text: str) -> bool:
         return False
 
 
-def _from_file(name: str, data: bytes, settings: Mapping[str, Any]) -> Config:
-    """A config whose model is an uploaded file; ``settings`` win over what a YAML file says."""
+def _from_file(
+    name: str, data: bytes, settings: Mapping[str, Any], folder: Path
+) -> tuple[Config, bool]:
+    """A config of an uploaded file, and whether the file is its model and was written to ``folder``
+    (each its own: two may have one name). ``settings`` win over what a YAML file says."""
     clean = _UNSAFE.sub("_", name.replace("\\", "/").rpartition("/")[2]).lstrip(".")[-100:]
     suffix = Path(clean).suffix.lower()
     if suffix and suffix not in UPLOADS:
@@ -214,12 +221,11 @@ def _from_file(name: str, data: bytes, settings: Mapping[str, Any]) -> Config:
         config = _from_text(_utf8(data, clean), clean)
         over = from_data({**settings, "model": "x"})
         own = {f.name: getattr(over, f.name) for f in fields(over) if f.name in settings}
-        return replace(config, **own)
-    folder = Path("uploads")
-    folder.mkdir(exist_ok=True)
+        return replace(config, **own), False
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{Path(clean).stem or 'model'}{suffix}"
     path.write_bytes(data)
-    return from_data({**settings, "model": str(path)})
+    return from_data({**settings, "model": str(path)}), True
 
 
 # -- what bytes say -------------------------------------------------------------------------------

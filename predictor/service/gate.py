@@ -26,6 +26,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = frozenset({"/v1/health", "/v1/ready", "/v1/openapi.json", "/openapi.json"})
 """What needs no token, beside the page."""
+CSV = "text/csv"
 STREAMED = frozenset({"/v1/batch"})
 """Whose body is read as it comes, where it is a table."""
 POLICY = (
@@ -71,6 +72,8 @@ class Gate:
             state["token"] = self._admit(scope, headers)
             await self.app(scope, _limited(scope, headers, receive, self.settings), answer)
         except Refusal as refusal:
+            if refusal.trace:
+                logs.emit("error", refusal.code, request_id=request_id, trace=refusal.trace)
             await answer.refuse(refusal)
         except asyncio.CancelledError:
             raise
@@ -159,7 +162,7 @@ def _limited(
 ) -> Receive:
     """``receive`` that ends a body which is too long or too slow."""
     limits = settings.limits
-    table = scope["path"] in STREAMED and headers.get(b"content-type", b"").startswith(b"text/csv")
+    table = scope["path"] in STREAMED and media_type(headers) == CSV
     most = limits.table_bytes if table else limits.body_bytes
     told = headers.get(b"content-length", b"")
     if told.isdigit() and int(told) > most:
@@ -186,6 +189,12 @@ def _limited(
         return message
 
     return limited
+
+
+def media_type(headers: dict[bytes, bytes]) -> str:
+    """What a body is said to be, without its parameters."""
+    said = headers.get(b"content-type", b"").decode("latin-1")
+    return said.partition(";")[0].strip().lower()
 
 
 def _too_large(most: int) -> Refusal:

@@ -31,3 +31,12 @@ class JsonHandler(logging.Handler):
         if record.exc_info:
             facts["trace"] = logging.Formatter().formatException(record.exc_info)
         emit(record.levelname.lower(), record.getMessage(), **facts)
+
+
+def settle() -> None:
+    """Records and warnings of libraries, in the shape of the others, in this process."""
+    root = logging.getLogger()
+    root.handlers[:] = [JsonHandler()]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # the answer says it
+    logging.captureWarnings(True)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import json
-import logging
 import os
 import signal
 import socket
@@ -52,14 +51,14 @@ def serve(settings: Settings) -> int:
         tokens = Tokens(settings.tokens, settings.token, settings.limits.per_minute)
     sock = _listen(settings)
     settings = replace(settings, port=sock.getsockname()[1])
-    _quiet()
+    logs.settle()
     for name in THREADS:
         os.environ.setdefault(name, "1")
     os.environ.pop(ENVIRONMENT, None)  # workers read what strangers send: they need no token
     with tempfile.TemporaryDirectory(prefix="latency-service-") as scratch:
         state = State(settings, Path(scratch), json.dumps(document()).encode())
         config = uvicorn.Config(
-            Gate(Known(_app(state), state.cache, state.metrics), settings, tokens, state.metrics),
+            Gate(Known(_app(state), state), settings, tokens, state.metrics),
             lifespan="on", log_config=None,
             access_log=False, server_header=False, http="httptools", ws="none",
             proxy_headers=False, timeout_graceful_shutdown=max(1, round(settings.grace_s)),
@@ -118,10 +117,3 @@ def _listen(settings: Settings) -> socket.socket:
         raise ConfigError(f"{settings.host}:{settings.port}: cannot be listened on: {reason}. "
                           "Choose another --port") from None  # fmt: skip
     return sock
-
-
-def _quiet() -> None:
-    """The framework's own records, in the shape of the others."""
-    root = logging.getLogger()
-    root.handlers[:] = [logs.JsonHandler()]
-    root.setLevel(logging.WARNING)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shutil
 import signal
 import socket
 import sys
@@ -16,6 +17,8 @@ import traceback
 from pathlib import Path
 
 from predictor.errors import ArtifactError
+from predictor.service import logs
+from predictor.service.bodies import UPLOADED
 from predictor.service.handlers import Handlers
 from predictor.service.problems import INTERNAL, refusal_of
 from predictor.service.settings import Limits
@@ -45,6 +48,7 @@ def settle(home: str, scratch: str, limits: Limits) -> None:
     """The environment of a process that serves: profiles, folder, memory, signals."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the server's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    logs.settle()
     os.environ["LATENCY_PREDICTOR_HOME"] = home
     os.environ["LATENCY_PREDICTOR_SHIPPED"] = str(Path(home) / "profiles")  # all are there
     own = Path(scratch) / str(os.getpid())
@@ -85,10 +89,8 @@ def answer(handlers: Handlers, ask: Ask) -> Reply:
 
 def _tidy() -> None:
     """Uploads go when their request has been answered."""
-    folder = Path("uploads")
-    if folder.is_dir():
-        for path in folder.iterdir():
-            path.unlink()
+    if os.path.isdir(UPLOADED):
+        shutil.rmtree(UPLOADED, ignore_errors=True)
 
 
 def _memory_mb() -> float:

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 from service_driver import Service
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "frontends"))  # onnx_seeds
 
 
 @pytest.fixture(scope="session")
