@@ -62,7 +62,8 @@ def command(
         rows=max_rows, kernels=max_operators, per_minute=per_minute,
     ))  # fmt: skip
     settings = Settings(
-        host=host, port=port, tokens=tokens, token=os.environ.get("LATENCY_PREDICTOR_TOKEN"),
+        host=host, port=port, tokens=tokens,
+        token=os.environ.get("LATENCY_PREDICTOR_TOKEN") or None,  # an empty one is none
         names=tuple(name.lower() for name in names), grace_s=grace_s, preload=not light,
         limits=limits,
     )  # fmt: skip

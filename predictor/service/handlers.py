@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,8 @@ class Handlers:
         if len(graph.ops) > self.limits.kernels:
             raise Refusal("graph_too_large", f"{graph.name}: {len(graph.ops):,} operators; this "
                           f"server takes {self.limits.kernels:,} at most")  # fmt: skip
-        return graph
+        notes = tuple(map(without_paths, graph.notes))
+        return graph if notes == graph.notes else replace(graph, notes=notes)
 
     def _estimate(self, config: Config, graph: Graph) -> Estimate:
         from predictor.pipeline import find_predictor
@@ -99,8 +101,6 @@ class Handlers:
 
     def compare(self, ask: Ask) -> bytes:
         """Every combination of models, devices, batches and resolutions."""
-        from dataclasses import replace
-
         from predictor.report import comparison
 
         bodies.read_query(ask.query, known=())

@@ -11,6 +11,7 @@ A status is 4xx where another request would do better, and 503 where the same on
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -100,8 +101,13 @@ def refusal_of(error: Exception) -> Refusal:
     raise error
 
 
+_UPLOAD = re.compile(r"\buploads[/\\]\d+[/\\]")
+"""Where a worker keeps the file that came with a request."""
+
+
 def without_paths(text: str) -> str:
     """``text`` with the folders of this machine cut off from paths."""
+    text = _UPLOAD.sub("", text)
     for folder in _FOLDERS:
         text = text.replace(folder + os.sep, "").replace(folder, "...")
     return text
