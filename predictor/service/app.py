@@ -28,7 +28,6 @@ from predictor.errors import PredictorError
 from predictor.service import openapi, schemas
 from predictor.service.bodies import JSON, read_json, read_query
 from predictor.service.files import page_files, send, send_file
-from predictor.service.files import page_files, send, send_file
 from predictor.service.gate import CSV, media_type
 from predictor.service.known import answered
 from predictor.service.problems import INTERNAL, UNREAD, Refusal, refusal_of
@@ -106,11 +105,6 @@ def _answered(request: Request, reply: Reply, status: int = 200) -> Response:
     return (
         Response(reply.body, status, None, JSON) if reply.status == 200 else _failed(request, reply)
     )
-
-
-def _get(app: FastAPI, path: str) -> Callable[..., Any]:
-    """A route that answers HEAD as well; the server leaves the body out."""
-    return app.api_route(path, methods=["GET", "HEAD"])
 
 
 def _get(app: FastAPI, path: str) -> Callable[..., Any]:
@@ -266,11 +260,6 @@ async def _events(job: Job, state: State) -> AsyncIterator[bytes]:
                 await job.changed.wait_for(functools.partial(_news, job, seen, state))
         except TimeoutError:
             yield b": alive\n\n"
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""
 
 
 async def _nothing() -> AsyncIterator[bytes]:
