@@ -89,29 +89,48 @@ def body(model: str) -> bytes:
 HEAD = {"Content-Type": "application/json"}
 
 
-def of_predictions(models: list[str]) -> float:
-    """CPU milliseconds of one prediction in a process of its own, result as a dictionary."""
-    code = (
-        "import json, sys, time, predictor\n"
-        "models = json.load(sys.stdin)\n"
-        "for model in models[:50]: predictor.predict(model, device='jetson').to_dict()\n"
-        "start = time.process_time()\n"
-        "for model in models: predictor.predict(model, device='jetson').to_dict()\n"
-        "print((time.process_time() - start) / len(models) * 1e3)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], input=json.dumps(models), text=True,
-                          capture_output=True, check=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
-    return float(done.stdout)
+ALONE = """
+import sys, time, predictor
+for line in sys.stdin:
+    start = time.process_time()
+    predictor.predict(line.strip(), device='jetson').to_dict()
+    print(time.process_time() - start, flush=True)
+"""
+"""Predicts what it is told, one at a time, and says the CPU seconds of each."""
+WARM = 100
 
 
-def of_requests(server: psutil.Process, url: str, models: list[str]) -> float:
-    """CPU milliseconds of the server and its workers for one request, none of them asked before."""
-    with httpx.Client() as client:
-        start = cpu_s(server)
-        for model in models:
-            client.post(f"{url}/v1/predict", content=body(model), headers=HEAD).raise_for_status()
-        return (cpu_s(server) - start) / len(models) * 1e3
+def distinct(server: psutil.Process, url: str, models: list[str]) -> tuple[float, float, float]:
+    """CPU milliseconds a model: of the prediction alone, of the server, of server and workers.
+
+    A process that only predicts and the server take turns with each model, so that both find the
+    machine alike: as fast, and with caches as cold from waiting. The first models only warm both.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    alone = subprocess.Popen([sys.executable, "-c", ALONE], stdin=subprocess.PIPE, text=True,
+                             stdout=subprocess.PIPE, env=environment)  # fmt: skip
+    assert alone.stdin is not None
+    assert alone.stdout is not None
+    spent = 0.0
+    front = whole = 0.0
+    with httpx.Client(timeout=60) as client:
+        for number, model in enumerate(models):
+            if number == WARM:
+                spent, front, whole = 0.0, -sum(server.cpu_times()[:2]), -cpu_s(server)
+            for turn in (number % 2, 1 - number % 2):
+                if turn:
+                    alone.stdin.write(f"{model}\n")
+                    alone.stdin.flush()
+                    spent += float(alone.stdout.readline())
+                else:
+                    answer = client.post(f"{url}/v1/predict", content=body(model), headers=HEAD)
+                    answer.raise_for_status()
+        front += sum(server.cpu_times()[:2])
+        whole += cpu_s(server)
+    alone.stdin.close()
+    alone.wait(10)
+    count = (len(models) - WARM) / 1e3
+    return spent / count, front / count, whole / count
 
 
 class Raw:
@@ -192,8 +211,14 @@ def repeated(url: str, port: int, folder: Path, rounds: int, seconds: float) -> 
             rates.append((found["own"], found["bare"]))
             took = sorted(asyncio.run(at_rate(port, data, found["own"] / 2, seconds)))
             other_took = sorted(asyncio.run(at_rate(other, data, found["own"] / 2, seconds)))
-            tails.append([statistics.median(took), took[int(len(took) * 0.99)],
-                          statistics.median(other_took), other_took[int(len(other_took) * 0.99)]])
+            tails.append(
+                [
+                    statistics.median(took),
+                    took[int(len(took) * 0.99)],
+                    statistics.median(other_took),
+                    other_took[int(len(other_took) * 0.99)],
+                ]
+            )
     return {"bytes": len(answer), "rates": rates, "tails": tails}
 
 
@@ -255,12 +280,11 @@ def main() -> None:
     with running(serve, f"{url}/v1/ready") as server:
         if asked.only in (None, "distinct"):
             for number in range(asked.rounds):
-                models = keys(asked.models, seed=number)
-                alone, served = of_predictions(models), of_requests(server, url, models)
-                again = of_predictions(models)
-                print(f"distinct: {len(models)} models: prediction {alone:.2f} / {again:.2f} ms, "
-                      f"request {served:.2f} ms of CPU, {served - (alone + again) / 2:+.2f} ms",
-                      flush=True)  # fmt: skip
+                models = keys(asked.models + WARM, seed=number)
+                alone, front, whole = distinct(server, url, models)
+                print(f"distinct: {asked.models} models: prediction {alone:.2f} ms, request "
+                      f"{whole:.2f} ms of CPU, {whole - alone:+.2f} ms; {front:.2f} ms of it the "
+                      "server's own", flush=True)  # fmt: skip
         if asked.only in (None, "repeated"):
             found = repeated(url, asked.port, folder, asked.rounds, asked.seconds)
             print(f"repeated: answers of {found['bytes']:,} bytes")

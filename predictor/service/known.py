@@ -1,46 +1,76 @@
-"""Answers that are known already, before the framework sees the request."""
+"""Predictions without the framework, which would be half of what the server costs.
+
+Requests that depend on nothing but what was sent and the profiles are read here, answered from the
+cache where the same was asked before, else by a worker. The routes of :mod:`app` do the same for
+whoever serves the application alone.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from predictor.service.cache import Cache
 from predictor.service.gate import App, Receive, Scope, Send
-from predictor.service.metrics import Metrics
+from predictor.service.problems import Refusal
+from predictor.service.wire import Ask, Reply
 
-PATHS = frozenset({"/v1/predict", "/v1/count", "/v1/compare"})
-"""Requests whose answer depends on nothing but what was sent and the profiles."""
+if TYPE_CHECKING:
+    from predictor.service.state import State
+
+KINDS = {"/v1/predict": "predict", "/v1/count": "count", "/v1/compare": "compare"}
 
 
 class Known:
-    """Reads the body of such a request and answers it, if the same was asked before.
+    """Answers POST requests for :data:`KINDS`, and passes all others on."""
 
-    What is new goes on, with ``body`` and ``key`` in the scope's state; the route keeps its answer.
-    """
-
-    def __init__(self, app: App, cache: Cache, metrics: Metrics) -> None:
-        self.app, self.cache, self.metrics = app, cache, metrics
+    def __init__(self, app: App, state: State) -> None:
+        self.app, self.state = app, state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on."""
-        if scope["type"] != "http" or scope["path"] not in PATHS or scope["method"] != "POST":
+        """Answer, or pass on.
+
+        Raises:
+            Refusal: what the gate is to answer with.
+        """
+        kind = KINDS.get(scope["path"]) if scope["type"] == "http" else None
+        if kind is None or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
         body = await _body(receive)
         if body is None:
             return  # the client went away
-        state = scope["state"]
-        content_type = state["headers"].get(b"content-type", b"")
-        key = Cache.key(scope["path"].encode(), scope["query_string"], content_type, body)
-        found = self.cache.get(key)
-        if found is None:
-            state["body"], state["key"] = body, key
-            await self.app(scope, receive, send)
-            return
-        state["cached"] = True
-        self.metrics.cached.inc()
+        reply = await answered(self.state, kind, scope, body)
+        if reply.status != 200:
+            raise refused(reply)
         headers = [(b"content-type", b"application/json"),
-                   (b"content-length", str(len(found)).encode())]  # fmt: skip
+                   (b"content-length", str(len(reply.body)).encode())]  # fmt: skip
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": found})
+        await send({"type": "http.response.body", "body": reply.body})
+
+
+async def answered(state: State, kind: str, scope: Scope, body: bytes) -> Reply:
+    """The answer to a request, from the cache if the same was asked before."""
+    content_type = scope["state"]["headers"].get(b"content-type", b"")
+    query = scope["query_string"]
+    key = Cache.key(kind.encode(), query, content_type, body)
+    found = state.cache.get(key)
+    if found is not None:
+        scope["state"]["cached"] = True
+        state.metrics.cached.inc()
+        return Reply(body=found)
+    home = state.pool.home
+    reply = await state.pool.ask(Ask(kind, body, content_type.decode("latin-1"),
+                                     query.decode("latin-1")))  # fmt: skip
+    if reply.status == 200 and state.pool.home == home:
+        state.cache.put(key, reply.body)
+    return reply
+
+
+def refused(reply: Reply) -> Refusal:
+    """A worker's error as one to raise; its trace goes to the log with the request's id."""
+    refusal = Refusal(reply.code, reply.message, retry_after_s=reply.retry_after_s)
+    refusal.trace = reply.trace
+    return refusal
 
 
 async def _body(receive: Receive) -> bytes | None:

@@ -56,6 +56,7 @@ class Refusal(Exception):
 
     def __init__(self, code: str, message: str, *, retry_after_s: int | None = None) -> None:
         self.code, self.message, self.retry_after_s = code, message, retry_after_s
+        self.trace = ""
         super().__init__(message)
 
     @property

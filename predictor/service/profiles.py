@@ -36,17 +36,21 @@ def device_folders() -> dict[str, Path]:
 
 
 def stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Files of a folder with time and size; names are relative, ``folder`` itself is the first."""
+    """Files of a folder with time and size; ``folder`` itself is among them."""
     found = [(str(folder), 0, 0)]
-    for base, _, names in os.walk(folder):
-        for name in sorted(names):
-            path = os.path.join(base, name)
-            try:
-                about = os.stat(path)
-            except OSError:
-                continue  # it went while we looked; the next look tells
-            found.append((os.path.relpath(path, folder), about.st_mtime_ns, about.st_size))
-    return tuple(found)
+    folders = [str(folder)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        folders.append(entry.path)
+                        continue
+                    about = entry.stat()
+                    found.append((entry.path, about.st_mtime_ns, about.st_size))
+        except OSError:
+            continue  # it went while we looked; the next look tells
+    return tuple(sorted(found))
 
 
 class Profiles:

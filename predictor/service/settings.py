@@ -57,7 +57,7 @@ class Settings:
     token: str | None = None
     names: tuple[str, ...] = ()
     grace_s: float = 30.0
-    watch_s: float = 2.0
+    watch_s: float = 5.0
     """Seconds between two looks at the profiles."""
     preload: bool = True
     """Load PyTorch and the model libraries once, before workers are forked."""

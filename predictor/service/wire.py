@@ -10,7 +10,7 @@ import asyncio
 import json
 import socket
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 _LENGTHS = struct.Struct(">IQ")
@@ -45,16 +45,23 @@ class Reply:
     """JSON of what the server must know beside the body, where a reply has such."""
 
 
+_HEADS: dict[type[Ask | Reply], tuple[str, ...]] = {
+    kind: tuple(field.name for field in fields(kind) if field.name != "body")
+    for kind in (Ask, Reply)
+}
+
+
 class Gone(Exception):
     """The other end is not there any more."""
 
 
 def packed(message: Ask | Reply) -> bytes:
     """Bytes of a message."""
-    head: dict[str, Any] = asdict(message)
-    body: bytes = head.pop("body")
+    head: dict[str, Any] = {}
+    for name in _HEADS[type(message)]:  # dataclasses.asdict takes ten times as long
+        head[name] = getattr(message, name)
     text = json.dumps(head).encode()
-    return _LENGTHS.pack(len(text), len(body)) + text + body
+    return _LENGTHS.pack(len(text), len(message.body)) + text + message.body
 
 
 def _lengths(data: bytes) -> tuple[int, int]:

@@ -121,7 +121,9 @@ def test_batch(service):
     assert [(r["row"], r["device"]) for r in data] == [
         (0, "jetson"), (0, "rtx-4090"), (1, "jetson"), (1, "rtx-4090"), (2, "t4"), (3, "jetson"),
         (3, "rtx-4090")]  # fmt: skip
-    assert data[0]["latency_ms"] == pytest.approx(predictor.predict(KEY, device="jetson").latency_ms)
+    assert data[0]["latency_ms"] == pytest.approx(
+        predictor.predict(KEY, device="jetson").latency_ms
+    )
     assert data[4]["low_ms"] < data[4]["latency_ms"] < data[4]["high_ms"]
     assert "no model" in data[2]["error"]
     assert "nothing" in data[5]["error"]
@@ -195,7 +197,7 @@ def test_paths_and_methods(service):
     answer = service.http.get("/v1/predict")
     error_of(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "POST"
-    assert service.http.request("PATCH", "/v1/searches").headers["allow"] == "GET, POST"
+    assert service.http.request("PATCH", "/v1/searches").headers["allow"] == "GET, HEAD, POST"
     assert service.http.get("/page/../app.py").status_code == 404
     assert service.http.get("/page/%2e%2e%2fapp.py").status_code == 404
 
