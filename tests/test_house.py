@@ -31,7 +31,7 @@ FLOORS = {
 
 LONGEST_FILE = 410
 HEAVY = {"torch", "torchvision", "timm", "transformers", "onnx", "onnxruntime", "lightgbm", "optuna",
-         "pandas", "fastapi", "uvicorn", "orjson", "httpx", "prometheus_client", "jsonschema", "dask",
+         "pandas", "fastapi", "uvicorn", "orjson", "httpx", "prometheus_client", "jsonschema_rs", "dask",
          "distributed", "sklearn", "scipy"}  # fmt: skip
 """Imported inside functions only."""
 

@@ -10,7 +10,7 @@ from browser_driver import Service, new_browser, watched
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory):
-    for package in ("fastapi", "uvicorn", "httptools", "orjson", "jsonschema", "python_multipart",
+    for package in ("fastapi", "uvicorn", "httptools", "orjson", "jsonschema_rs", "python_multipart",
                     "prometheus_client"):  # fmt: skip
         pytest.importorskip(package, reason=f"the service needs {package}")
     started = Service(tmp_path_factory.mktemp("service"))
