@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -239,11 +240,15 @@ def refuse_search(data: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     Raises:
         Refusal: a space, device or signal that is not offered, or too many trials.
         UnknownDevice: a path instead of a name.
+        MissingExtra: this server cannot search.
     """
-    from predictor.errors import suggest
+    from predictor.errors import MissingExtra, suggest
     from predictor.search.spaces.find import SPACES
     from predictor.service.names import signals
 
+    if find_spec("optuna") is None:
+        raise MissingExtra("this server has no packages for searches. Whoever runs it adds them: "
+                           "pip install 'latency-predictor[search]'")  # fmt: skip
     asked = {"accuracy": "flops", "trials": 100, **data}
     if asked["space"] not in SPACES:
         raise Refusal("not_found", f"no space '{asked['space'][:60]}'."

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from service_driver import error_of
 
 from predictor.commands import serve
+from predictor.errors import MissingExtra
 from predictor.graph import Graph
 from predictor.service import handlers, server
 from predictor.service.client import Client
@@ -130,3 +131,15 @@ def test_compressed_once():
     body = b"x" * 5000
     assert _packed(body) is _packed(body)
     assert gzip.decompress(_packed(body)) == body
+
+
+def test_a_server_that_cannot_search_says_so(monkeypatch):
+    from predictor.service.problems import refusal_of
+    from predictor.service.settings import Limits
+
+    monkeypatch.setattr(handlers, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra) as caught:
+        handlers.refuse_search({"space": "ofa", "device": "jetson"}, Limits())
+    refusal = refusal_of(caught.value)
+    assert (refusal.code, refusal.status) == ("missing_package", 404)
+    assert "latency-predictor[search]" in refusal.message
