@@ -28,7 +28,7 @@ from predictor.errors import PredictorError
 from predictor.service import openapi, schemas
 from predictor.service.bodies import JSON, read_json, read_query
 from predictor.service.files import page_files, send, send_file
-from predictor.service.gate import CSV, media_type
+from predictor.service.intake import CSV, media_type
 from predictor.service.known import answered
 from predictor.service.problems import INTERNAL, UNREAD, Refusal, refusal_of
 from predictor.service.searches import ENDED, Job

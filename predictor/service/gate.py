@@ -9,26 +9,20 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from predictor.service import logs
+from predictor.service.intake import Body, Intake, Message, Receive, Scope
 from predictor.service.metrics import Metrics
 from predictor.service.problems import INTERNAL, UNREAD, Refusal, error_body
 from predictor.service.settings import Settings
 from predictor.service.tokens import Token, Tokens
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = frozenset({"/v1/health", "/v1/ready", "/v1/openapi.json", "/openapi.json"})
 """What needs no token, beside the page."""
-CSV = "text/csv"
-STREAMED = frozenset({"/v1/batch"})
-"""Whose body is read as it comes, where it is a table."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -53,7 +47,7 @@ class Gate:
     ) -> None:
         self.app, self.settings, self.tokens, self.metrics = app, settings, tokens, metrics
         self.names = _names(settings)
-        self.active = 0
+        self.intake = Intake(settings.limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -67,10 +61,11 @@ class Gate:
         state = scope.setdefault("state", {})
         state["request_id"], state["headers"] = request_id, headers
         answer = _Answer(send, request_id, scope)
-        self.active += 1
+        body: Body | None = None
         try:
             state["token"] = self._admit(scope, headers)
-            await self.app(scope, _limited(scope, headers, receive, self.settings), answer)
+            body = self.intake.body(scope, headers, receive)
+            await self.app(scope, body, answer)
         except Refusal as refusal:
             if refusal.trace:
                 logs.emit("error", refusal.code, request_id=request_id, trace=refusal.trace)
@@ -82,7 +77,8 @@ class Gate:
                       trace=_trace(error))  # fmt: skip
             await answer.refuse(Refusal("internal", INTERNAL))
         finally:
-            self.active -= 1
+            if body is not None:
+                body.close()
             self._record(scope, answer, time.perf_counter() - started)
 
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> Token | None:
@@ -155,51 +151,6 @@ class _Answer:
             headers.append((b"www-authenticate", b"Bearer"))
         await self({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await self({"type": "http.response.body", "body": body})
-
-
-def _limited(
-    scope: Scope, headers: dict[bytes, bytes], receive: Receive, settings: Settings
-) -> Receive:
-    """``receive`` that ends a body which is too long or too slow."""
-    limits = settings.limits
-    table = scope["path"] in STREAMED and media_type(headers) == CSV
-    most = limits.table_bytes if table else limits.body_bytes
-    told = headers.get(b"content-length", b"")
-    if told.isdigit() and int(told) > most:
-        raise _too_large(most)
-    got, until = 0, time.monotonic() + limits.upload_seconds
-    whole = False
-
-    async def limited() -> Message:
-        nonlocal got, whole
-        if table or whole:  # a table may take as long as its answers; then only the end is awaited
-            message = await receive()
-        else:
-            try:
-                async with asyncio.timeout(max(0.0, until - time.monotonic())):
-                    message = await receive()
-            except TimeoutError:
-                raise Refusal("slow_request", "the body did not arrive within "
-                              f"{limits.upload_seconds:g} s") from None  # fmt: skip
-        if message["type"] == "http.request":
-            got += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
-            if got > most:
-                raise _too_large(most)
-        return message
-
-    return limited
-
-
-def media_type(headers: dict[bytes, bytes]) -> str:
-    """What a body is said to be, without its parameters."""
-    said = headers.get(b"content-type", b"").decode("latin-1")
-    return said.partition(";")[0].strip().lower()
-
-
-def _too_large(most: int) -> Refusal:
-    return Refusal("body_too_large", f"the body is larger than {most / 1e6:g} MB. An ONNX file "
-                   "needs no weights: they may be left out of it as external data")  # fmt: skip
 
 
 def _names(settings: Settings) -> frozenset[bytes]:

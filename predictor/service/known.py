@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from predictor.service.cache import Cache
-from predictor.service.gate import App, Receive, Scope, Send
+from predictor.service.gate import App, Send
+from predictor.service.intake import Receive, Scope
 from predictor.service.problems import Refusal
 from predictor.service.wire import Ask, Reply
 

@@ -15,7 +15,7 @@ REFERENCE = "#/components/schemas/"
 LAYER = {
     "anyOf": [{"type": "string", "minLength": 1},
               {"type": "object", "minProperties": 1, "properties": {"type": {"type": "string"}}}],
-    "description": "a layer: {type: conv2d, out: 32, kernel: 3}. Types and keys: docs/layer-list.md",
+    "description": "a layer: {type: conv2d, out: 32, kernel: 3}; see docs/layer-list.md",
 }  # fmt: skip
 """All 90 types with their keys would make nine tenths of the document."""
 

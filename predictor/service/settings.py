@@ -16,6 +16,10 @@ class Limits:
     body_bytes: int = 64 * MB
     """Largest body; a streamed table may be ``table_bytes`` long."""
     table_bytes: int = 1_000 * MB
+    tables: int = 8
+    """Tables that are answered at the same time."""
+    held_bytes: int = 512 * MB
+    """All bodies at once, tables aside (those lie in files)."""
     kernels: int = 50_000
     """Operators of one graph."""
     rows: int = 1_000
