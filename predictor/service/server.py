@@ -79,6 +79,9 @@ def _app(state: State) -> Any:
         with contextlib.suppress(NotImplementedError, RuntimeError):
             loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(state.look()))
         await state.start()
+        host = f"[{state.settings.host}]" if ":" in state.settings.host else state.settings.host
+        with contextlib.suppress(OSError):  # stdout may be closed; the log says it, too
+            print(f"serving on http://{host}:{state.settings.port}; Ctrl-C ends it", flush=True)
         gc.collect()
         gc.freeze()  # what lives as long as the server need not be looked at again
         try:
