@@ -18,7 +18,7 @@ ALLOWED = {
     r"PREDICTOR_PUBLIC_DATA": "the measured tables of others are not part of the project",
     r"\bGPU\b|CUDA|accelerator": "continuous integration has a CPU only",
     r"operator torchvision::|torchvision's (own )?compiled": "a torchvision built for another torch",
-    r"a server|a browser|docker|\badb\b|\bssh\b": "an installation beyond pip",
+    r"a server|a browser|docker|systemd|\bcurl\b|\badb\b|\bssh\b": "an installation beyond pip",
     r"PyYAML without libyaml": "PyYAML's wheel for the platform has no libyaml",
     r"^exhaustive\b": "hours; run by a script",
 }
