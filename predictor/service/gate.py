@@ -36,6 +36,7 @@ HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
+HEADER_BYTES, HEADER_COUNT = 65_536, 100
 _ID = re.compile(rb"[A-Za-z0-9_.\-]{1,64}")
 
 
@@ -83,6 +84,10 @@ class Gate:
 
     def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> Token | None:
         """The token of a request that may go on."""
+        long = len(scope["headers"]) > HEADER_COUNT
+        if long or sum(map(len, headers.values())) > HEADER_BYTES:
+            raise Refusal("headers_too_large", f"more than {HEADER_COUNT} headers, or than "
+                          f"{HEADER_BYTES // 1024} KiB of them")  # fmt: skip
         if self.names and _host(headers.get(b"host", b"")) not in self.names:
             raise Refusal("forbidden", "this host name is not served here; start the service with "
                           "--name to add it")  # fmt: skip

@@ -18,6 +18,7 @@ import yaml
 from service_driver import Service
 
 from predictor.commands import serve
+from predictor.service.gate import HEADER_BYTES, HEADER_COUNT
 from predictor.service.problems import CODES
 from predictor.service.settings import Limits
 from predictor.service.tokens import read_tokens
@@ -118,6 +119,9 @@ def test_limits_on_the_page():
             if len(cells := [c.strip() for c in line.strip("|").split("|")]) == 4}  # fmt: skip
     assert rows["body"][0] == f"{limits.body_bytes / 1e6:g} MB"
     assert rows["table"][0] == f"{limits.table_bytes / 1e9:g} GB"
+    assert rows["all bodies at once, tables aside"][0] == f"{limits.held_bytes / 1e6:g} MB"
+    assert rows["tables at once"][0] == f"{limits.tables}"
+    assert rows["headers"][0] == f"{HEADER_BYTES // 1024} KiB, {HEADER_COUNT} of them"
     assert rows["arrival of a body"][0] == f"{limits.upload_seconds:g} s"
     assert rows["operators of a graph"][0] == f"{limits.kernels:,}"
     assert rows["rows of a JSON batch"][0] == f"{limits.rows:,}"

@@ -143,3 +143,9 @@ def test_a_server_that_cannot_search_says_so(monkeypatch):
     refusal = refusal_of(caught.value)
     assert (refusal.code, refusal.status) == ("missing_package", 404)
     assert "latency-predictor[search]" in refusal.message
+
+
+def test_many_or_long_headers_are_refused(service):
+    for headers in ({"X-Long": "a" * 70_000}, {f"X-{n}": "1" for n in range(120)}):
+        error_of(service.http.get("/v1/models", headers=headers), 431, "headers_too_large")
+    assert service.http.get("/v1/models", headers={"X-Long": "a" * 20_000}).status_code == 200
