@@ -26,14 +26,14 @@ from starlette.routing import Match
 
 from predictor.errors import PredictorError
 from predictor.service import openapi, schemas
-from predictor.service.bodies import JSON, read_json, read_query
+from predictor.service.bodies import JSON, read_json, read_query, table_query
 from predictor.service.files import page_files, send, send_file
 from predictor.service.intake import CSV, media_type
 from predictor.service.known import answered
 from predictor.service.problems import INTERNAL, UNREAD, Refusal, refusal_of
 from predictor.service.searches import ENDED, Job
 from predictor.service.state import State
-from predictor.service.table import Table, spooled, table_query
+from predictor.service.table import Table, spooled
 from predictor.service.wire import Reply
 
 BEAT_S = 15.0

@@ -29,6 +29,9 @@ TEXTS = ("device", "runtime", "precision", "layout", "software", "power_mode", "
 NUMBERS = ("batch", "sequence", "context")
 SETTINGS = (*TEXTS, *NUMBERS, "resolution")
 """Query parameters that win over the body."""
+TABLE_SETTINGS = tuple(name for name in SETTINGS if name != "device")
+MOST_DEVICES = 64
+"""That rows are asked for at once."""
 UPLOADS = (".onnx", ".pt2", ".yaml", ".yml")
 UPLOADED = "uploads"
 """The folder of uploaded files, in the one that a worker stands in."""
@@ -159,6 +162,23 @@ def read_query(
             raise Refusal("invalid", f"the parameter {name} stands twice")
         found[name] = _typed(name, value)
     return found
+
+
+def table_query(
+    text: str, known: Sequence[str] = TABLE_SETTINGS
+) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Devices, of which there may be several, and the ``known`` settings.
+
+    Raises:
+        Refusal: an unknown or wrong parameter.
+        UnknownDevice: a path.
+    """
+    pairs = parse_qsl(text, keep_blank_values=True)
+    devices = tuple(safe_device(value) for name, value in pairs if name == "device")
+    if len(devices) > MOST_DEVICES or "" in devices:
+        raise Refusal("invalid", f"device: 1 to {MOST_DEVICES} of them, each with a name")
+    rest = "&".join(part for part in text.split("&") if not part.startswith("device="))
+    return devices, read_query(rest, known=known)
 
 
 def _typed(name: str, value: str) -> Any:

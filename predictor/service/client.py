@@ -15,10 +15,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from predictor.errors import ConfigError, PredictorError
 from predictor.estimate import Estimate
@@ -27,6 +27,7 @@ from predictor.front import SearchResult
 Model = str | os.PathLike[str] | Mapping[str, Any]
 """A name, a path, or what a config holds under ``model``."""
 _FILES = (".onnx", ".pt2", ".yaml", ".yml")
+T = TypeVar("T")
 ENDED = frozenset({"done", "failed", "cancelled"})
 
 
@@ -96,10 +97,13 @@ class Client:
             raise MissingExtra("the client needs httpx. Run: pip install "
                                "'latency-predictor[service]'") from None  # fmt: skip
         said = token if token is not None else os.environ.get("LATENCY_PREDICTOR_TOKEN")
-        headers = {"Authorization": f"Bearer {said}"} if said else {}
+        headers = {b"Authorization": f"Bearer {said}".encode()} if said else {}
         self.retries = retries
-        self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout_s)
-        self._lost = httpx.HTTPError
+        self._lost = (httpx.HTTPError, httpx.InvalidURL)
+        try:
+            self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout_s)
+        except self._lost as error:
+            raise ServiceError(f"{url}: {error}") from None
 
     def __enter__(self) -> Client:
         return self
@@ -115,7 +119,8 @@ class Client:
 
     def predict(self, model: Model, *, device: str, **settings: Any) -> Estimate:
         """The estimate; ``settings`` are those of a config: runtime, precision, batch, budget..."""
-        return Estimate.from_dict(self._models("predict", [model], {"device": device, **settings}))
+        found = self._models("predict", [model], {"device": device, **settings})
+        return _read(Estimate.from_dict, found)
 
     def count(self, model: Model, *, by: str = "layer", depth: int | None = None,
               **settings: Any) -> dict[str, Any]:  # fmt: skip
@@ -128,22 +133,25 @@ class Client:
         """One estimate for each model, device, batch and resolution (``batches``,
         ``resolutions``), in this order."""
         found = self._models("compare", models, {"devices": list(devices), **settings})
-        plain = [{k: v for k, v in one.items() if k != "resolution"} for one in found["estimates"]]
-        return [Estimate.from_dict(one) for one in plain]
+        return _read(lambda: [
+            Estimate.from_dict({k: v for k, v in one.items() if k != "resolution"})
+            for one in found["estimates"]
+        ])  # fmt: skip
 
     def batch(self, rows: Iterable[Mapping[str, Any] | str], *, devices: Sequence[str] = (),
               **settings: Any) -> list[Row]:  # fmt: skip
         """Latencies of rows: names, or mappings with ``model`` and what else they say."""
         plain = [{"model": row} if isinstance(row, str) else dict(row) for row in rows]
         said = {"rows": plain, **({"devices": list(devices)} if devices else {}), **settings}
-        return [Row(**row) for row in self._json("POST", "/v1/batch", said)["rows"]]
+        found = self._json("POST", "/v1/batch", said)
+        return _read(lambda: [Row(**row) for row in found["rows"]])
 
     # -- what there is --------------------------------------------------------------------------
 
     def devices(self) -> list[dict[str, Any]]:
         """Every device with its targets and their accuracy cards."""
-        found: list[dict[str, Any]] = self._json("GET", "/v1/devices")["devices"]
-        return found
+        found = self._json("GET", "/v1/devices")
+        return _read(lambda: list(found["devices"]))
 
     def models(self) -> dict[str, Any]:
         """Names of models."""
@@ -166,11 +174,11 @@ class Client:
     def start_search(self, space: str, *, devices: Sequence[str], **settings: Any) -> Job:
         """Start a search; ``settings``: budget, accuracy, trials, sampler, seed, aim, ..."""
         said = {"space": space, "devices": list(devices), **settings}
-        return Job(**self._json("POST", "/v1/searches", said))
+        return _job(self._json("POST", "/v1/searches", said))
 
     def search(self, name: str) -> Job:
         """How far the search of that id is."""
-        return Job(**self._json("GET", f"/v1/searches/{name}"))
+        return _job(self._json("GET", f"/v1/searches/{name}"))
 
     def follow(self, name: str) -> Iterator[Job]:
         """The search whenever something has happened, until it has ended."""
@@ -181,21 +189,22 @@ class Client:
                     raise _error(answer)
                 for line in answer.iter_lines():
                     if line.startswith('data: {"id"'):
-                        yield Job(**json.loads(line.removeprefix("data: ")))
+                        yield _read(lambda data: _job(json.loads(data)),
+                                    line.removeprefix("data: "))  # fmt: skip
         except self._lost as error:
             raise ServiceError(f"{self._http.base_url}: {error}") from None
 
     def front(self, name: str) -> SearchResult:
         """What the search has found so far."""
-        return SearchResult.from_dict(self._json("GET", f"/v1/searches/{name}/front"))
+        return _read(SearchResult.from_dict, self._json("GET", f"/v1/searches/{name}/front"))
 
     def cancel_search(self, name: str) -> Job:
         """End the search; what it has found stays."""
-        return Job(**self._json("POST", f"/v1/searches/{name}/cancel"))
+        return _job(self._json("POST", f"/v1/searches/{name}/cancel"))
 
     def delete_search(self, name: str) -> Job:
         """End the search and forget what it has found."""
-        return Job(**self._json("DELETE", f"/v1/searches/{name}"))
+        return _job(self._json("DELETE", f"/v1/searches/{name}"))
 
     # -- one request ----------------------------------------------------------------------------
 
@@ -234,8 +243,7 @@ class Client:
                 raise ServiceError(f"{self._http.base_url}: {reason}. Is the service running "
                                    "there?") from None  # fmt: skip
             if answer.is_success:
-                found: dict[str, Any] = answer.json()
-                return found
+                return _read(_object, answer)
             refused = _error(answer)
             if left <= 0 or refused.code not in ("busy", "worker_lost", "too_many_requests"):
                 raise refused
@@ -250,6 +258,25 @@ def _file(model: Model) -> Path | None:
     text = os.fspath(model)
     is_path = not isinstance(model, str) or text.lower().endswith(_FILES)
     return Path(text) if is_path else None
+
+
+def _read(maker: Callable[..., T], *data: Any) -> T:
+    """What ``maker`` makes of an answer; raises ServiceError where it is of something else."""
+    try:
+        return maker(*data)
+    except ServiceError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, PredictorError) as error:
+        raise ServiceError("this is no answer of the service, or one of another version of it: "
+                           f"{type(error).__name__}: {error}") from None  # fmt: skip
+
+
+def _object(answer: Any) -> dict[str, Any]:
+    return dict(answer.json().items())
+
+
+def _job(data: Mapping[str, Any]) -> Job:
+    return _read(lambda: Job(**data))
 
 
 def _error(answer: Any) -> ServiceError:

@@ -133,15 +133,15 @@ class Handlers:
 
     def batch(self, ask: Ask) -> bytes:
         """Latency and interval of each row on each device; a row's error stands in its place."""
-        bodies.read_query(ask.query, known=())
+        asked_of, _ = bodies.table_query(ask.query, known=())
         data = dict(bodies.read_body(ask).data)
         asked = data.get("rows")
         if isinstance(asked, list) and len(asked) > self.limits.rows:
             raise Refusal("batch_too_large", f"{len(asked):,} rows; JSON takes "
                           f"{self.limits.rows:,} at once. text/csv may be longer")  # fmt: skip
         schemas.check("Batch", data)
-        devices = data.pop("devices", [])
-        rest = {k: v for k, v in data.items() if k != "rows"}
+        devices = asked_of or data.pop("devices", [])
+        rest = {k: v for k, v in data.items() if k not in ("rows", "devices")}
         found = []
         for number, row in enumerate(data["rows"]):
             for device in [row["device"]] if row.get("device") else devices or [None]:

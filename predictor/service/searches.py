@@ -113,12 +113,16 @@ class Searches:
             return
         job.cancelled = True
         if job.process is not None:
-            with contextlib.suppress(ValueError, ProcessLookupError):
-                job.process.terminate()
-            asyncio.get_running_loop().call_later(CANCEL_S, _kill, job)
+            self._terminate(job)
         elif job.state == QUEUED:
             job.state = CANCELLED
         await job.tell()
+
+    def _terminate(self, job: Job) -> None:
+        assert job.process is not None
+        with contextlib.suppress(ValueError, ProcessLookupError):
+            job.process.terminate()
+        asyncio.get_running_loop().call_later(CANCEL_S, _kill, job)
 
     async def forget(self, job: Job) -> None:
         """End a search and let go of what it found."""
@@ -152,11 +156,12 @@ class Searches:
             await job.tell()
             try:
                 await self._follow(job)
-            except (Gone, OSError, TimeoutError) as error:
+            except (Gone, OSError, EOFError, TimeoutError) as error:
                 ended = CANCELLED if job.cancelled else FAILED
                 job.state, job.code = ended, "" if job.cancelled else "worker_lost"
                 job.message = job.message if job.cancelled else "the process of this search died"
-                logs.emit("warning", "a search was lost", search=job.id, error=str(error))
+                if not job.cancelled:
+                    logs.emit("warning", "a search was lost", search=job.id, error=str(error))
             finally:
                 if job.state not in ENDED:
                     job.state = CANCELLED
@@ -210,6 +215,8 @@ class Searches:
             job.process = await asyncio.to_thread(begin)
         finally:
             theirs.close()
+        if job.cancelled:  # while its process was made
+            self._terminate(job)
         return await asyncio.open_connection(sock=ours, limit=1 << 20)
 
 

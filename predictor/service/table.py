@@ -13,11 +13,10 @@ import json
 import tempfile
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import IO, Any
-from urllib.parse import parse_qsl
+from typing import IO
 
 from predictor.batching import Chunk, Job, Splitter, cut_up, fail_chunk
-from predictor.service.bodies import SETTINGS, read_query, safe_device
+from predictor.service.bodies import table_query
 from predictor.service.pool import Pool
 from predictor.service.problems import Refusal
 from predictor.service.rows import NAME, said_of
@@ -29,22 +28,8 @@ IN_MEMORY = 1 << 20
 WANTED_S = 0.3
 """Seconds that a chunk should take: what is known is sent at least that often."""
 MOST_ROWS = 4096
-TABLE_SETTINGS = tuple(name for name in SETTINGS if name != "device")
 LOST = frozenset({"timeout", "worker_lost", "out_of_memory"})
 """What may be the fault of one row of a chunk."""
-
-
-def table_query(text: str) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Devices, of which there may be several, and settings.
-
-    Raises:
-        Refusal: an unknown or wrong parameter.
-        UnknownDevice: a path.
-    """
-    pairs = parse_qsl(text, keep_blank_values=True)
-    devices = tuple(safe_device(value) for name, value in pairs if name == "device")
-    rest = "&".join(part for part in text.split("&") if not part.startswith("device="))
-    return devices, read_query(rest, known=TABLE_SETTINGS)
 
 
 async def spooled(pieces: AsyncIterator[bytes]) -> IO[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import dataclass
 
 import config_seeds
@@ -61,6 +62,12 @@ HEADERS = (
     ("X-Forwarded-For", "1.2.3.4"), ("X-Forwarded-Host", "evil"), ("Host", "evil.example"),
     ("Connection", "upgrade"), ("If-None-Match", "*"), ("Long", "y" * 5000), ("Via", "\x80\xff"),
 )  # fmt: skip
+NUMBERS = (0, 1, 2, 3, 5, 8, 16, 100, 224, 1000, 65_536, 10**6, 10**9, 2**31, -1, -2, 2**62)
+SAID = tuple(dict.fromkeys(
+    word for text in config_seeds.SEEDS.values() for word in re.findall(r"[a-z]\w+", text)
+    if word not in ("torchvision", "timm", "transformers")
+))  # fmt: skip
+"""Words that configs are made of: keys, types of layers, names."""
 CELLS = (
     "", '"', '""', '"a\nb"', "a,b", ",,,,", "\x00", "ü", "-1", "1e9", "999999999", "0", "jetson", "t4",
     "nope", "=cmd()", KEY, f'"{KEY}"', "decoder:gpt2", "model", "fp16", "/etc/passwd", "x" * 2000,
@@ -213,6 +220,10 @@ def mutated(data: object, rng: random.Random) -> object:
                 return data[::-1]
             case _:
                 return [*data[:at], mutated(data[at], rng), *data[at + 1 :]]
+    if type(data) is int and rng.random() < 0.6:
+        return rng.choice(NUMBERS)
+    if isinstance(data, str) and rng.random() < 0.4:
+        return rng.choice(SAID)
     match rng.randrange(8):
         case 0 | 1:
             return rng.choice(WORDS)

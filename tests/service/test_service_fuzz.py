@@ -34,7 +34,7 @@ LEAKS = sorted({
     "root:x:", ".py\"", ".py:",
 })  # fmt: skip
 TYPES = {"application/json", "text/csv; charset=utf-8", "text/html; charset=utf-8",
-         "text/event-stream", "text/plain; version=0.0.4; charset=utf-8"}  # fmt: skip
+         "text/event-stream; charset=utf-8", "text/plain; version=0.0.4; charset=utf-8"}  # fmt: skip
 NO_HTTP = b"Invalid HTTP request received."
 """What the HTTP server itself says of what is no HTTP."""
 
@@ -328,3 +328,14 @@ def test_the_same_number_is_the_same_request():
         [("file", "x", b"y")], random.Random(1)
     )
     assert {request(n).kind for n in range(300)} == set(service_fuzz.PATHS)
+
+
+def test_devices_of_a_query_are_those_of_rows_without_their_own(target):
+    rows = {"rows": [{"model": "decoder:gpt2"}, {"model": "decoder:gpt2", "device": "v100"}]}
+    answer = target.http.post(
+        "/v1/batch?device=t4&device=jetson", json={**rows, "devices": ["v100"]}
+    )
+    assert [row["device"] for row in answer.json()["rows"]] == ["t4", "jetson", "v100"]
+    for query in ("device=", "&".join(["device=t4"] * 65), "batch=2"):
+        answer = target.http.post(f"/v1/batch?{query}", json=rows)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid")
