@@ -123,7 +123,7 @@ def send(service, requests, told=None):
     assert not told.wrong, f"{len(told.wrong)}: {told.wrong[:12]}"
     assert not errors, errors[:5]
     assert service.process.poll() is None
-    for _ in range(100):
+    for _ in range(300):
         if service.http.get("/v1/ready").json()["workers"] == len(service.workers()) == 2:
             break
         threading.Event().wait(0.1)

@@ -110,14 +110,14 @@ def test_a_search_is_followed_to_its_end_and_finds_what_the_command_finds(one):
     assert name in [job["id"] for job in one.http.get("/v1/searches").json()["searches"]]
 
 
-def test_two_devices_and_budgets(one):
-    name = start(one, devices=["jetson", "rtx-4090"], aim="front", upper=True,
-                 budget={"latency_ms": 50, "params": 5_000_000})  # fmt: skip
+def test_two_devices_and_a_budget(one):
+    name = start(one, space="vit", devices=["jetson", "rtx-4090"], aim="front", trials=3,
+                 budget={"params": 300_000_000}, batch=2)  # fmt: skip
     assert list(events(one, name))[-2][1]["state"] == "done"
     found = get(one, name, "/front").json()
-    expected = cli("nasbench201", "-d", "jetson", "-d", "rtx-4090", "--accuracy", "params", "--trials",
-                   "5", "--sampler", "random", "--seed", "3", "--aim", "front", "--upper",
-                   "--latency", "50ms", "--params", "5M")  # fmt: skip
+    expected = cli("vit", "-d", "jetson", "-d", "rtx-4090", "--accuracy", "params", "--trials", "3",
+                   "--sampler", "random", "--seed", "3", "--aim", "front", "--params", "300M",
+                   "-b", "2")  # fmt: skip
     assert plain(found) == plain(expected)
     assert found["devices"] == ["jetson-orin-nano", "rtx-4090"]
 
