@@ -70,7 +70,7 @@ def main() -> None:
                 print(f"run {run + 1}, {jobs} processes: {one[0]:6.1f} s, {one[1]:6.1f} s of "
                       f"processors, {one[2]:4.0f} MB, load {load:.1f}", flush=True)  # fmt: skip
         outs = {(Path(folder) / f"out{jobs}.csv").read_bytes() for jobs in asked.jobs}
-    print(f"{asked.rows:,} rows of {os.path.basename(sys.executable)}, the outputs are "
+    print(f"{asked.rows:,} rows on {', '.join(asked.device or ['jetson'])}, the outputs are "
           f"{'the same' if len(outs) == 1 else 'NOT the same'}")  # fmt: skip
     first = asked.jobs[0]
     for jobs, runs in found.items():

@@ -31,7 +31,7 @@ FAILED_STARTS = 5
 """Workers in a row that die before their first answer, until the pool waits a moment."""
 PRELOAD = "predictor.service.preload"
 
-_START = threading.Lock()
+STARTING = threading.Lock()
 
 
 def context(preload: bool) -> ForkServerContext:
@@ -239,7 +239,7 @@ async def spawn(mp: ForkServerContext, home: Path, scratch: Path, settings: Sett
     def begin() -> BaseProcess:
         from predictor.service.worker import main
 
-        with _START:  # the fork server speaks with one at a time
+        with STARTING:  # the fork server speaks with one at a time
             process = mp.Process(
                 target=main, args=(theirs, str(home), str(scratch), settings.limits), daemon=True
             )

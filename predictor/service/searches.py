@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from predictor.service import logs
-from predictor.service.pool import _START, Pool
+from predictor.service.pool import STARTING, Pool
 from predictor.service.problems import Refusal
 from predictor.service.wire import Gone, Reply, read_reply
 
@@ -204,7 +204,7 @@ class Searches:
         pool = self.pool
 
         def begin() -> BaseProcess:
-            with _START:
+            with STARTING:
                 process = pool.context.Process(target=main, daemon=False, args=(
                     theirs, str(pool.home), str(pool.scratch), self.limits,
                     json.dumps(job.asked)))  # fmt: skip

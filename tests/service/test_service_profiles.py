@@ -120,8 +120,6 @@ def test_a_damaged_bundle_is_told_without_its_path(started, tmp_path):
     service.heard("damaged_profile", request_id=answer.headers["x-request-id"])
 
 
-
-
 def test_the_copy_holds_what_there_was(tmp_path, home, monkeypatch):
     import asyncio
 
