@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -195,6 +196,8 @@ async def at_rate(port: int, data: bytes, rate: float, seconds: float, clients: 
 
 def repeated(url: str, port: int, folder: Path, rounds: int, seconds: float) -> dict[str, Any]:
     """Requests for one model again and again, beside a bare endpoint with the same bytes."""
+    gc.collect()
+    gc.disable()  # the client's own pauses are not the server's
     data = body("ofa:ks=7,e=6,d=4")
     answer = httpx.post(f"{url}/v1/predict", content=data, headers=HEAD).content
     file = folder / "answer.json"
