@@ -25,7 +25,7 @@ from predictor.hardware import (
 )
 
 __all__ = [
-    "RUNTIMES", "Device", "Host", "PowerMode", "Target", "devices", "load_device",
+    "RUNTIMES", "Device", "Host", "PowerMode", "Target", "device_folders", "devices", "load_device",
     "profiles_folders", "shipped_profiles", "user_profiles",
 ]  # fmt: skip
 
@@ -89,14 +89,14 @@ def load_device(
 
 def devices(*, user_folder: str | Path | None = None) -> list[Device]:
     """All devices, the user's and the shipped, sorted by name. Raises as :func:`load_device`."""
-    folders = _folders(profiles_folders(user_folder))
+    folders = device_folders(user_folder)
     return [_read(folders[name] / "device.yaml", name) for name in sorted(folders)]
 
 
-def _folders(roots: tuple[Path, ...]) -> dict[str, Path]:
-    """Device folders by name; the first root that has a name wins."""
+def device_folders(user_folder: str | Path | None = None) -> dict[str, Path]:
+    """Device folders by name, the user's before the shipped."""
     found: dict[str, Path] = {}
-    for root in roots:
+    for root in profiles_folders(user_folder):
         if root.is_dir():
             for folder in sorted(root.iterdir()):
                 if (folder / "device.yaml").is_file():
@@ -106,7 +106,7 @@ def _folders(roots: tuple[Path, ...]) -> dict[str, Path]:
 
 def _folder_of(text: str, user_folder: str | Path | None) -> Path:
     """The folder of the device of that name or alias."""
-    folders = _folders(profiles_folders(user_folder))
+    folders = device_folders(user_folder)
     name = spelled(text)
     found = folders.get(name) or _by_alias(name, folders)
     if found is None:

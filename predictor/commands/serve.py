@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
-from predictor.commands.options import debug_option
+from predictor.commands.options import debug_option, given
 from predictor.commands.search import Megabytes
 from predictor.errors import ConfigError, MissingExtra
 
@@ -56,14 +55,15 @@ def command(
     if os.name != "posix":
         raise ConfigError("serve needs fork servers and resource limits: run it on Linux or macOS")
     from predictor.service.settings import Limits, Settings
+    from predictor.service.tokens import ENVIRONMENT
 
-    limits = replace(Limits(), **_given(
+    limits = replace(Limits(), **given(
         body_bytes=None if max_body is None else int(max_body * 1e6), seconds=max_time,
         rows=max_rows, kernels=max_operators, per_minute=per_minute,
     ))  # fmt: skip
     settings = Settings(
         host=host, port=port, tokens=tokens,
-        token=os.environ.get("LATENCY_PREDICTOR_TOKEN") or None,  # an empty one is none
+        token=os.environ.get(ENVIRONMENT) or None,  # an empty one is none
         names=tuple(name.lower() for name in names), grace_s=grace_s, preload=not light,
         limits=limits,
     )  # fmt: skip
@@ -75,7 +75,3 @@ def command(
         raise MissingExtra(f"the service needs more packages ({error}). "
                            "Run: pip install 'latency-predictor[service]'") from None  # fmt: skip
     return serve(settings)
-
-
-def _given(**settings: Any) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if value is not None}

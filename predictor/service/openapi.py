@@ -8,6 +8,7 @@ from typing import Any
 import predictor
 from predictor.service import schemas
 from predictor.service.answers import ANSWERS
+from predictor.service.bodies import MOST_DEVICES, NUMBERS, TEXTS
 from predictor.service.problems import CODES
 
 TITLE = "latency-predictor"
@@ -63,10 +64,8 @@ def _error() -> dict[str, Any]:
 
 
 def _paths() -> dict[str, Any]:
-    search = {"name": "id", "in": "path", "required": True,
-              "schema": {"type": "string", "minLength": 1, "maxLength": 100}}  # fmt: skip
-    name = {"name": "name", "in": "path", "required": True,
-            "schema": {"type": "string", "minLength": 1, "maxLength": 100}}  # fmt: skip
+    search = {"name": "id", "in": "path", "required": True, "schema": schemas.NAME}
+    name = {"name": "name", "in": "path", "required": True, "schema": schemas.NAME}
     rows = {"name": "by", "in": "query", "schema": {"type": "string", "enum": ["layer", "module"]}}
     depth = {"name": "depth", "in": "query",
              "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999}}  # fmt: skip
@@ -146,13 +145,9 @@ def _operation(
                 "delete_search",
             )
         }
-    refused = {
-        *_GUARDED,
-        *(_BODY if body else ()),
-        *((known,) if known else ()),
-        *((409,) if late else ()),
-        422,
-    }
+    refused = {*_GUARDED, *(_BODY if body else ()), *((409,) if late else ()), 422}
+    if known:
+        refused.add(known)
     for code in sorted(refused - {401, 429} if open_ else refused):
         said[str(code)] = {"description": _TEXT[code],
                            "content": {"application/json": _schema("Error")}}  # fmt: skip
@@ -170,8 +165,7 @@ def _operation(
 def _settings() -> list[dict[str, Any]]:
     """Settings as query parameters; they win over the body."""
     properties = schemas.requests()["Settings"]["properties"]
-    names = ("device", "runtime", "precision", "layout", "software", "power_mode", "scope", "batch",
-             "phase", "sequence", "context", "attention")  # fmt: skip
+    names = (*TEXTS, *NUMBERS)
     found = [{"name": name, "in": "query", "schema": _plain(properties[name]),
               "description": properties[name]["description"]} for name in names]  # fmt: skip
     size = {"type": "string", "pattern": "^[1-9][0-9]{0,4}(x[1-9][0-9]{0,4})?$"}
@@ -189,17 +183,9 @@ def _plain(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table() -> list[dict[str, Any]]:
-    device = {
-        "name": "device",
-        "in": "query",
-        "description": "for rows without their own",
-        "schema": {
-            "type": "array",
-            "maxItems": 64,
-            "items": {"type": "string", "minLength": 1, "maxLength": 100},
-        },
-    }
-    return [device]
+    several = {"type": "array", "maxItems": MOST_DEVICES, "items": schemas.NAME}
+    return [{"name": "device", "in": "query", "description": "for rows without their own",
+             "schema": several}]  # fmt: skip
 
 
 def _model(name: str) -> dict[str, Any]:

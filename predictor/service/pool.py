@@ -12,6 +12,7 @@ import multiprocessing
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -31,7 +32,7 @@ FAILED_STARTS = 5
 """Workers in a row that die before their first answer, until the pool waits a moment."""
 PRELOAD = "predictor.service.preload"
 
-STARTING = threading.Lock()
+_STARTING = threading.Lock()
 
 
 def context(preload: bool) -> ForkServerContext:
@@ -70,10 +71,11 @@ class Worker:
         if kill:
             with contextlib.suppress(Exception):
                 self.process.kill()
-        threading.Thread(target=_reap, args=(self.process,), daemon=True).start()
+        threading.Thread(target=reap, args=(self.process,), daemon=True).start()
 
 
-def _reap(process: BaseProcess) -> None:
+def reap(process: BaseProcess) -> None:
+    """Wait for a process that is to end, and end it where it does not."""
     process.join(STOP_S)
     if process.is_alive():
         process.kill()
@@ -233,16 +235,23 @@ class Pool:
 
 async def spawn(mp: ForkServerContext, home: Path, scratch: Path, settings: Settings) -> Worker:
     """A new worker process."""
+    from predictor.service.worker import main
+
+    args = (str(home), str(scratch), settings.limits)
+    process, reader, writer = await begun(mp, main, args, daemon=True)
+    return Worker(process, home, reader, writer)
+
+
+async def begun(
+    mp: ForkServerContext, main: Callable[..., None], args: tuple[Any, ...], *, daemon: bool
+) -> tuple[BaseProcess, asyncio.StreamReader, asyncio.StreamWriter]:
+    """A process that runs ``main(sock, *args)``, and the other end of its socket."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
 
     def begin() -> BaseProcess:
-        from predictor.service.worker import main
-
-        with STARTING:  # the fork server speaks with one at a time
-            process = mp.Process(
-                target=main, args=(theirs, str(home), str(scratch), settings.limits), daemon=True
-            )
+        with _STARTING:  # the fork server speaks with one at a time
+            process = mp.Process(target=main, args=(theirs, *args), daemon=daemon)
             process.start()
             return process
 
@@ -253,5 +262,4 @@ async def spawn(mp: ForkServerContext, home: Path, scratch: Path, settings: Sett
         raise
     finally:
         theirs.close()
-    reader, writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
-    return Worker(process, home, reader, writer)
+    return process, *await asyncio.open_connection(sock=ours, limit=1 << 20)

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from predictor.device import profiles_folders, shipped_profiles
+from predictor.device import device_folders, shipped_profiles
 
 Stamps = Mapping[str, tuple[tuple[str, int, int], ...]]
 """By device: its files with their times of change and sizes."""
@@ -22,17 +22,6 @@ Verify = Callable[[Path, Sequence[str]], Awaitable[Mapping[str, str]]]
 """Loads the named devices from a folder; gives what is wrong with those that are damaged."""
 LARGEST_PROFILE = 1 << 30
 """Bytes of one device's files; a larger folder is no profile."""
-
-
-def device_folders() -> dict[str, Path]:
-    """Folders of devices by name, the user's before the shipped."""
-    found: dict[str, Path] = {}
-    for root in profiles_folders():
-        if root.is_dir():
-            for folder in sorted(root.iterdir()):
-                if (folder / "device.yaml").is_file():
-                    found.setdefault(folder.name, folder)
-    return found
 
 
 def stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:

@@ -61,12 +61,13 @@ def _list(items: Any, most: int, least: int = 1) -> dict[str, Any]:
     return {"type": "array", "items": items, "minItems": least, "maxItems": most}
 
 
-_NAME = {"type": "string", "minLength": 1, "maxLength": 100}
+NAME = {"type": "string", "minLength": 1, "maxLength": 100}
+"""A device, space or search by its name."""
 
 
 def _compare(settings: Mapping[str, Any]) -> dict[str, Any]:
     several = {
-        "models": _list({"$ref": f"{REFERENCE}Model"}, 64), "devices": _list(_NAME, 64),
+        "models": _list({"$ref": f"{REFERENCE}Model"}, 64), "devices": _list(NAME, 64),
         "batches": _list(settings["batch"], 64), "resolutions": _list(settings["resolution"], 64),
     }  # fmt: skip
     rest = {k: v for k, v in settings.items() if k not in ("device", "batch", "resolution")}
@@ -83,7 +84,7 @@ TABLE = ("runtime", "precision", "layout", "software", "power_mode", "batch", "r
 def _batch(settings: Mapping[str, Any]) -> dict[str, Any]:
     row = _object({"model": {"$ref": f"{REFERENCE}Model"}, **{k: settings[k] for k in ROW}},
                   ["model"])  # fmt: skip
-    return _object({"rows": {"type": "array", "items": row}, "devices": _list(_NAME, 64),
+    return _object({"rows": {"type": "array", "items": row}, "devices": _list(NAME, 64),
                     **{k: settings[k] for k in TABLE}}, ["rows"])  # fmt: skip
 
 
@@ -91,12 +92,12 @@ def _search(settings: Mapping[str, Any]) -> dict[str, Any]:
     budget = dict(settings["budget"]["properties"])
     whole = {"type": "integer"}
     return _object({
-        "space": {**_NAME, "description": "one of GET /v1/spaces"},
-        "device": _NAME, "devices": _list(_NAME, 8),
+        "space": {**NAME, "description": "one of GET /v1/spaces"},
+        "device": NAME, "devices": _list(NAME, 8),
         "budget": {"type": "object", "properties": budget, "additionalProperties": False},
-        "accuracy": {**_NAME, "description": "a signal of GET /v1/spaces"},
+        "accuracy": {**NAME, "description": "a signal of GET /v1/spaces"},
         "trials": {**whole, "minimum": 1, "maximum": 2_000},
-        "seed": {**whole, "minimum": 0, "maximum": 2**31 - 1}, "sampler": _NAME,
+        "seed": {**whole, "minimum": 0, "maximum": 2**31 - 1}, "sampler": NAME,
         "aim": {"type": "string", "enum": ["best", "front"]},
         "caution": {"type": "number", "minimum": 0, "maximum": 10},
         "margin": {"type": "number", "minimum": 0, "maximum": 10}, "upper": {"type": "boolean"},

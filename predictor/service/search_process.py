@@ -12,14 +12,12 @@ import json
 import signal
 import socket
 import time
-import traceback
 from typing import TYPE_CHECKING, Any
 
 from predictor.service.handlers import dumped
-from predictor.service.problems import INTERNAL, refusal_of
 from predictor.service.settings import Limits
 from predictor.service.wire import Reply, packed
-from predictor.service.worker import settle
+from predictor.service.worker import failed, settle
 
 if TYPE_CHECKING:
     from predictor.search.study import Search
@@ -38,13 +36,7 @@ def main(sock: socket.socket, home: str, scratch: str, limits: Limits, asked: st
     try:
         teller.run(_made(json.loads(asked), limits))
     except Exception as error:
-        try:
-            refusal = refusal_of(error)
-        except Exception:
-            teller.tell(Reply(500, code="internal", message=INTERNAL,
-                              trace=traceback.format_exc()))  # fmt: skip
-            return
-        teller.tell(Reply(refusal.status, code=refusal.code, message=refusal.message))
+        teller.tell(failed(error))
 
 
 def _made(asked: dict[str, Any], limits: Limits) -> Search:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import secrets
-import socket
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from predictor.service import logs
-from predictor.service.pool import STARTING, Pool
+from predictor.service.pool import Pool, begun, reap
 from predictor.service.problems import Refusal
 from predictor.service.wire import Gone, Reply, read_reply
 
@@ -179,7 +178,7 @@ class Searches:
                 await job.tell()
         finally:
             writer.close()
-            await asyncio.to_thread(_reap, process)
+            await asyncio.to_thread(reap, process)
             job.process = None
 
     def _heard(self, job: Job, reply: Reply) -> None:
@@ -199,25 +198,12 @@ class Searches:
     async def _spawn(self, job: Job) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         from predictor.service.search_process import main
 
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
         pool = self.pool
-
-        def begin() -> BaseProcess:
-            with STARTING:
-                process = pool.context.Process(target=main, daemon=False, args=(
-                    theirs, str(pool.home), str(pool.scratch), self.limits,
-                    json.dumps(job.asked)))  # fmt: skip
-                process.start()
-                return process
-
-        try:
-            job.process = await asyncio.to_thread(begin)
-        finally:
-            theirs.close()
+        args = (str(pool.home), str(pool.scratch), self.limits, json.dumps(job.asked))
+        job.process, reader, writer = await begun(pool.context, main, args, daemon=False)
         if job.cancelled:  # while its process was made
             self._terminate(job)
-        return await asyncio.open_connection(sock=ours, limit=1 << 20)
+        return reader, writer
 
 
 def _kill(job: Job) -> None:
@@ -225,11 +211,3 @@ def _kill(job: Job) -> None:
     if job.process is not None and job.state not in ENDED:
         with contextlib.suppress(ValueError):
             job.process.kill()
-
-
-def _reap(process: BaseProcess) -> None:
-    process.join(1.0)
-    if process.is_alive():
-        process.kill()
-        process.join()
-    process.close()

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 from predictor.errors import ArtifactError
@@ -75,16 +76,21 @@ def answer(handlers: Handlers, ask: Ask) -> Reply:
     try:
         return Reply(body=handlers.answer(ask), memory_mb=_memory_mb())
     except Exception as error:
-        try:
-            refusal = refusal_of(error)
-        except Exception:
-            return Reply(500, code="internal", message=INTERNAL, trace=traceback.format_exc(),
-                         memory_mb=_memory_mb())  # fmt: skip
-        trace = str(error) if isinstance(error, ArtifactError) else ""
-        return Reply(refusal.status, code=refusal.code, message=refusal.message, trace=trace,
-                     retry_after_s=refusal.retry_after_s, memory_mb=_memory_mb())  # fmt: skip
+        return replace(failed(error), memory_mb=_memory_mb())
     finally:
         _tidy()
+
+
+def failed(error: Exception) -> Reply:
+    """The reply that tells of an error, while it is handled; what only the log is to say is in its
+    trace."""
+    try:
+        refusal = refusal_of(error)
+    except Exception:
+        return Reply(500, code="internal", message=INTERNAL, trace=traceback.format_exc())
+    trace = str(error) if isinstance(error, ArtifactError) else ""
+    return Reply(refusal.status, code=refusal.code, message=refusal.message, trace=trace,
+                 retry_after_s=refusal.retry_after_s)  # fmt: skip
 
 
 def _tidy() -> None:
