@@ -54,7 +54,7 @@ def answer(task: Task) -> tuple[Answer, ...]:
             if failed is None and graph is None:
                 config, graph = _model(task)
         except Exception as error:  # one bad row must not end a table of thousands
-            failed = _failed(device, error)
+            failed = _failed(task, device, error)
         if failed is not None or graph is None:
             name = device or (config.device if config else None)
             answers.append(Answer(name, error=failed.error, exit_code=failed.exit_code)
@@ -63,7 +63,7 @@ def answer(task: Task) -> tuple[Answer, ...]:
         try:
             answers.append(_answer(task, device, config, graph))
         except Exception as error:
-            answers.append(_failed(device, error))
+            answers.append(_failed(task, device, error))
     return tuple(answers)
 
 
@@ -89,8 +89,12 @@ def _answer(task: Task, device: str | None, config: Config | None, graph: Graph)
     return Answer(device, estimate.latency_ms, low, high)
 
 
-def _failed(device: str | None, error: Exception) -> Answer:
+def _failed(task: Task, device: str | None, error: Exception) -> Answer:
     text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    if not task.paths:
+        from predictor.frontends.remote import without_folders
+
+        text = without_folders(text)
     if isinstance(error, PredictorError):
         return Answer(device, error=text, exit_code=error.exit_code)
     kind = type(error).__name__

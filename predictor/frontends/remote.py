@@ -1,12 +1,17 @@
 """Models that come from the network: names that are built here, and nothing else.
 
 A path would read this machine's files, and ``python:`` would run code. Names of network families,
-decoders and model libraries only choose among what is installed.
+decoders and model libraries only choose among what is installed. What goes back says
+nothing of where things lie here.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+import tempfile
+from pathlib import Path
 
 from predictor.errors import ModelError
 from predictor.frontends.families import FAMILIES, is_family
@@ -44,3 +49,24 @@ def refuse_local(name: str) -> None:
 def _shown(name: str) -> str:
     text = name if name.isprintable() else ascii(name)[1:-1]
     return f"'{text[:80]}'"
+
+
+def without_folders(text: str) -> str:
+    """``text`` with the folders of this machine cut off from paths."""
+    for folder in _FOLDERS:
+        text = text.replace(folder + os.sep, "").replace(folder, "...")
+    return text
+
+
+def _folders() -> tuple[str, ...]:
+    """Folders that a message may name, the longest first."""
+    package = Path(__file__).resolve().parent.parent
+    found = {
+        package.parent, package, Path(sys.prefix), Path(sys.base_prefix), Path(os.__file__).parent,
+        Path(tempfile.gettempdir()), Path.home(), Path.cwd(),
+    }  # fmt: skip
+    found |= {path.resolve() for path in found}
+    return tuple(sorted((str(p) for p in found if len(p.parts) > 1), key=len, reverse=True))
+
+
+_FOLDERS = _folders()

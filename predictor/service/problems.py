@@ -10,11 +10,7 @@ A status is 4xx where another request would do better, and 503 where the same on
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-import tempfile
-from pathlib import Path
 
 from predictor.errors import (
     ArtifactError,
@@ -24,6 +20,7 @@ from predictor.errors import (
     UncoveredOperator,
     UnknownDevice,
 )
+from predictor.frontends.remote import without_folders
 
 CODES = {
     "bad_request": 400, "unauthorized": 401, "forbidden": 403, "not_found": 404,
@@ -102,27 +99,10 @@ def refusal_of(error: Exception) -> Refusal:
     raise error
 
 
-_UPLOAD = re.compile(r"\buploads[/\\]\d+[/\\]")
-"""Where a worker keeps the file that came with a request."""
-
-
 def without_paths(text: str) -> str:
     """``text`` with the folders of this machine cut off from paths."""
-    text = _UPLOAD.sub("", text)
-    for folder in _FOLDERS:
-        text = text.replace(folder + os.sep, "").replace(folder, "...")
-    return text
+    return without_folders(_UPLOAD.sub("", text))
 
 
-def _folders() -> tuple[str, ...]:
-    """Folders that a message may name, the longest first."""
-    package = Path(__file__).resolve().parent.parent
-    found = {
-        package.parent, package, Path(sys.prefix), Path(sys.base_prefix), Path(os.__file__).parent,
-        Path(tempfile.gettempdir()), Path.home(), Path.cwd(),
-    }  # fmt: skip
-    found |= {path.resolve() for path in found}
-    return tuple(sorted((str(p) for p in found if len(p.parts) > 1), key=len, reverse=True))
-
-
-_FOLDERS = _folders()
+_UPLOAD = re.compile(r"\buploads[/\\]\d+[/\\]")
+"""Where a worker keeps the file that came with a request."""

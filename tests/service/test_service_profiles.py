@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from service_driver import error_of
+from service_driver import KEY, error_of
 
 from predictor.device import shipped_profiles
 from predictor.service.profiles import Profiles
@@ -146,3 +146,14 @@ def test_the_copy_holds_what_there_was(tmp_path, home, monkeypatch):
     assert not profiles.changed()
     assert "# changed" in (profiles.home / "profiles/my-board/device.yaml").read_text()
     assert len([p for p in root.iterdir() if p.name.startswith("profiles-")]) <= 2
+
+
+def test_a_damaged_profile_is_told_without_its_path_in_a_table(started, home):
+    change(home, "name: my-board", "nam: my-board")
+    service = started(env={"LATENCY_PREDICTOR_HOME": str(home)})
+    answer = service.http.post("/v1/batch", content=f'model,device\n"{KEY}",my-board\n'.encode(),
+                               headers={"Content-Type": "text/csv"})  # fmt: skip
+    assert answer.status_code == 200
+    row = answer.text.splitlines()[1]
+    assert "device.yaml" in row
+    assert "/tmp" not in row
