@@ -27,6 +27,8 @@ distributed = pytest.importorskip("distributed")
 ROOT = Path(__file__).resolve().parents[2]
 JOB = Job("t", ("model", "note"), ("jetson",))
 PATIENT_S = 60.0
+ROWS = 20_000
+"""So many that no machine is done with them before it is noticed that it has begun."""
 
 
 def keys(count: int) -> list[str]:
@@ -73,7 +75,7 @@ def test_it_says_what_one_process_says(cluster: Any, tmp_path: Path) -> None:
 def test_a_lost_workers_chunks_are_done_by_another(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = table(tmp_path / "m.csv", *keys(800))
+    path = table(tmp_path / "m.csv", *keys(6000))
     one, many = tmp_path / "one.csv", tmp_path / "many.csv"
     with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
         pids = list(client.run(os.getpid).values())
@@ -91,6 +93,23 @@ def test_a_lost_workers_chunks_are_done_by_another(
     assert many.read_bytes() == one.read_bytes()
 
 
+def test_workers_that_come_later_get_chunks_too(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_dask, "COUNTED_S", 0.0)
+    with Machines(JOB, cluster.scheduler_address) as crew:
+
+        def grown(width: int) -> bool:
+            crew.look()
+            return crew.width == width
+
+        eventually(lambda: grown(4))  # one may have been killed, and is being replaced
+        cluster.scale(3)
+        eventually(lambda: grown(6))
+        cluster.scale(2)
+        eventually(lambda: grown(4))
+
+
 def test_other_versions_are_told(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("predictor.__version__", "0.0.0")
     with pytest.raises(MeasurementError, match=r"has latency-predictor .* and this is 0\.0\.0"):
@@ -103,7 +122,6 @@ def test_what_went_wrong_is_said(cluster: Any, monkeypatch: pytest.MonkeyPatch) 
         assert "a worker lacks the package 'predictor'" in said
         assert "is gone" in str(crew._told(OSError("closed")))
         assert str(crew._told(ValueError("a\n b"))).endswith(": a b")
-        assert crew.width == 4
 
         class Dead:
             def result(self) -> None:
@@ -133,7 +151,7 @@ def test_a_scheduler_without_workers_and_one_that_goes_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "scheduler.json"
-    path, out = table(tmp_path / "m.csv", *keys(3000)), tmp_path / "out.csv"
+    path, out = table(tmp_path / "m.csv", *keys(ROWS)), tmp_path / "out.csv"
     start = [sys.executable, "-m"]
     quiet: dict[str, Any] = {
         "stdout": subprocess.DEVNULL,
@@ -176,6 +194,6 @@ def test_a_scheduler_without_workers_and_one_that_goes_away(
     assert f"{address}: the Dask scheduler is gone" in err
     assert "go on with --resume" in err
     assert "Traceback" not in err
-    assert 3 < out.read_bytes().count(b"\n") < 3000
+    assert 3 < out.read_bytes().count(b"\n") < ROWS
     assert cli.run(["batch", str(path), "-d", "jetson", "-o", str(out), "--resume"]) == 0
-    assert out.read_bytes().count(b"\n") == 3001
+    assert out.read_bytes().count(b"\n") == ROWS + 1
