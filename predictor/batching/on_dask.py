@@ -49,16 +49,9 @@ class Machines:
         try:
             client: Any = distributed.Client
             self._client = client(address, timeout=CONNECT_S, set_as_default=False)
-        except (OSError, TimeoutError) as error:
+        except Exception as error:
             self._log.setLevel(self._level)
-            raise MeasurementError(
-                f"{address}: no Dask scheduler answers there ({_cause(error)}). Start one with: "
-                "dask scheduler"
-            ) from None
-        except ValueError as error:
-            self._log.setLevel(self._level)
-            raise ConfigError(f"--scheduler {address}: {_cause(error)}; use tcp://HOST:PORT"
-                              ) from None  # fmt: skip
+            raise _unmet(address, error) from None
         self._threads = 0
         self._counted = 0.0
         try:
@@ -188,6 +181,22 @@ class _Promise:
     def result(self) -> Answered:
         """The answer."""
         return self._crew.answered(self._chunk, self._future)
+
+
+def _unmet(address: str, error: Exception) -> PredictorError:
+    """What to say where a client could not be made for a scheduler."""
+    if isinstance(error, OSError | TimeoutError):
+        return MeasurementError(
+            f"{address}: no Dask scheduler answers there ({_cause(error)}). Start one with: "
+            "dask scheduler"
+        )
+    if isinstance(error, ValueError):
+        return ConfigError(f"--scheduler {address}: {_cause(error)}; use tcp://HOST:PORT")
+    # Such as an assertion of Dask's, where its thread has not begun within 10 s.
+    return MeasurementError(
+        f"{address}: the Dask client did not start ({_cause(error)}). This machine may be too "
+        "busy for now; the same command starts anew"
+    )
 
 
 def _cause(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -147,6 +148,23 @@ def test_no_scheduler(
         Machines(JOB, "tcp://127.0.0.1:9")
 
 
+def test_a_client_that_does_not_start_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Dask asserts that its thread has begun within 10 s, without a word."""
+
+    def late(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(distributed, "Client", late)
+    path = table(tmp_path / "m.csv", *keys(1))
+    assert cli.run(["batch", str(path), "-d", "jetson", "--scheduler", "tcp://127.0.0.1:9"]) == 5
+    err = capsys.readouterr().err
+    assert "tcp://127.0.0.1:9: the Dask client did not start (AssertionError)" in err
+    assert "the same command starts anew" in err
+    assert logging.getLogger("distributed").level != logging.CRITICAL
+
+
 def test_a_scheduler_without_workers_and_one_that_goes_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,7 +188,7 @@ def test_a_scheduler_without_workers_and_one_that_goes_away(
         with pytest.raises(MeasurementError, match="no worker came within"):
             Machines(JOB, address)
         monkeypatch.setattr(on_dask, "WORKERS_S", PATIENT_S)
-        monkeypatch.setattr(on_dask, "CONNECT_S", 2.0)
+        monkeypatch.setattr(on_dask, "CONNECT_S", 5.0)
         worker = subprocess.Popen(
             [*start, "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny",
              "--no-dashboard", "--death-timeout", "2"], **quiet,

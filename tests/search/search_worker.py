@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,7 @@ class Worker(subprocess.Popen):  # type: ignore[type-arg]
         if not train.exists():
             train.write_text(TRAIN)
         settings = {"evaluate": f"{train}:evaluate", **settings}
+        self.storage = str(settings["storage"])
         paths = [str(ROOT), str(ROOT / "tests" / "search")]
         super().__init__(
             [sys.executable, __file__, json.dumps(settings)], stdout=subprocess.PIPE, text=True,
@@ -117,6 +119,35 @@ class Worker(subprocess.Popen):  # type: ignore[type-arg]
     def ready(self) -> None:
         assert self.stdout is not None
         assert self.stdout.readline() == "ready\n"
+
+    def kill_at_work(self, seconds: float = 60) -> None:
+        """Kill it while it has begun a candidate, and wait for its end.
+
+        It is stopped for each look, so that what is seen still holds when it dies.
+        """
+        import os
+        import signal
+
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            os.kill(self.pid, signal.SIGSTOP)
+            os.waitpid(self.pid, os.WUNTRACED)
+            if self._at_work():
+                self.kill()
+                self.communicate()
+                return
+            os.kill(self.pid, signal.SIGCONT)
+            time.sleep(0.02)
+        raise TimeoutError("it began nothing")
+
+    def _at_work(self) -> bool:
+        import optuna
+
+        study = optuna.load_study(study_name="search",
+                                  storage=storages.open_storage(self.storage))  # fmt: skip
+        return any(t.state.name == "RUNNING" and "about" in t.user_attrs
+                   and t.user_attrs["worker"].split(" ")[1] == str(self.pid)
+                   for t in study.get_trials(deepcopy=False))  # fmt: skip
 
     def outcome(self, seconds: float = 60) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.communicate(timeout=seconds)[0].splitlines()[-1])
@@ -138,6 +169,8 @@ def main() -> None:
     import optuna  # noqa: F401
 
     print("ready", flush=True)
+    while wanted.get("together") and not Path("go").exists():
+        time.sleep(0.005)
     said: list[str] = []
     search = Search(space, signal, trials=wanted["trials"], sampler=wanted.get("sampler", "random"),
                     seed=wanted.get("seed", 0), storage=wanted["storage"],

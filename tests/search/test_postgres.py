@@ -52,8 +52,7 @@ def test_one_of_four_is_killed(cluster: Cluster, tmp_path: Path) -> None:
         worker.ready()
     while len(logged(tmp_path)) < 10:
         time.sleep(0.05)
-    workers[0].kill()
-    workers[0].communicate()
+    workers[0].kill_at_work()
     before = set(finished(url))
     for worker in workers[1:]:
         assert worker.outcome()["notes"] == []

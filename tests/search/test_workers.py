@@ -91,10 +91,11 @@ def test_a_killed_search_is_that_of_one_that_lived(tmp_path: Path) -> None:
 def test_four_workers_share_the_work(tmp_path: Path) -> None:
     """One of them is killed at the end, when the others have nothing left to begin."""
     storage, count = str(tmp_path / "journal.log"), 40
-    workers = [Worker(tmp_path, 0.2, storage=storage, trials=count, sampler="evolution")
-               for _ in range(4)]  # fmt: skip
+    workers = [Worker(tmp_path, 0.2, storage=storage, trials=count, sampler="evolution",
+                      together=True) for _ in range(4)]  # fmt: skip
     for worker in workers:
         worker.ready()
+    (tmp_path / "go").touch()
     while len(finished(storage)) < count - 6:
         time.sleep(0.05)
     workers[0].kill()
