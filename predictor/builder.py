@@ -75,43 +75,44 @@ class GraphBuilder:
         )  # fmt: skip
 
     def op(
-        self,
-        kind: str,
-        inputs: Sequence[Value],
-        out_shapes: Sequence[Sequence[int]],
-        *,
-        name: str = "",
-        attrs: dict[str, Any] | None = None,
-        weights: Sequence[tuple[str, Sequence[int], str]] = (),
-        dtype: str | None = None,
-        share: str | None = None,
-    ) -> tuple[Value, ...]:
+        self, kind: str, inputs: Sequence[Value], out_shapes: Sequence[Sequence[int]], *,
+        name: str = "", attrs: dict[str, Any] | None = None, dtype: str | None = None,
+        weights: Sequence[tuple[str, Sequence[int], str]] = (), share: str | None = None,
+    ) -> tuple[Value, ...]:  # fmt: skip
         """Any operator: ``weights`` are (name, shape, role); ``share`` ties weights by a key."""
         name = name or f"{kind}_{len(self._ops)}"
-        outs = tuple(
-            self._value(TensorSpec(tuple(shape), dtype or inputs[0].spec.dtype), name)
-            for shape in out_shapes
-        )
-        if share is not None and share in self._shared:
-            ids = self._shared[share]
-        else:
-            ids = tuple(range(len(self._weights), len(self._weights) + len(weights)))
-            spec = None
-            for suffix, shape, role in weights:
-                if spec is None or spec.shape != shape:  # a norm's four have one shape
-                    spec = TensorSpec(tuple(shape), self.dtype)
-                self._weights.append(
-                    Weight(f"{name}.{suffix}", spec, role, trainable=role == "parameter")
-                )
+        first = inputs[0].spec if inputs else None
+        dtype = dtype or (first.dtype if first else self.dtype)
+        outs = []
+        for shape in out_shapes:
+            spec = first
+            if spec is None or spec.shape != shape or spec.dtype != dtype:
+                spec = TensorSpec(tuple(shape), dtype)
+            outs.append(self._value(spec, name))
+        ids = self._shared.get(share) if share is not None else None
+        if ids is None:
+            ids = self._weights_of(name, weights)
             if share is not None:
                 self._shared[share] = ids
         used = [self._weights[i] for i in ids]
         self._ops.append(make_op(
-            name, kind, kind, tuple(v.spec for v in inputs), tuple(v.spec for v in outs),
-            tuple(w.spec for w in used), tuple(v.id for v in inputs), tuple(v.id for v in outs),
-            ids, attrs, sum(w.spec.numel for w in used if w.role == "parameter"),
+            name, kind, kind, tuple([v.spec for v in inputs]), tuple([v.spec for v in outs]),
+            tuple([w.spec for w in used]), tuple([v.id for v in inputs]),
+            tuple([v.id for v in outs]), ids, attrs,
+            sum([w.spec.numel for w in used if w.role == "parameter"]),
         ))  # fmt: skip
-        return outs
+        return tuple(outs)
+
+    def _weights_of(
+        self, name: str, weights: Sequence[tuple[str, Sequence[int], str]]
+    ) -> tuple[int, ...]:
+        before = len(self._weights)
+        spec = None
+        for suffix, shape, role in weights:
+            if spec is None or spec.shape != shape:  # a norm's four have one shape
+                spec = TensorSpec(tuple(shape), self.dtype)
+            self._weights.append(Weight(f"{name}.{suffix}", spec, role, role == "parameter"))
+        return tuple(range(before, len(self._weights)))
 
     # -- layers ---------------------------------------------------------------------------------
 
@@ -141,12 +142,13 @@ class GraphBuilder:
             if isinstance(padding, str):
                 raise ModelError(f"{label}: padding is 'same' or a number, not '{padding}'")
             pads = pair(padding, dims)
-            rows = zip(spatial, ks, st, pads, di, pair(output_padding, dims), strict=True)
-            size = tuple(
-                (n - 1) * s - 2 * p + d * (k - 1) + 1 + extra if transposed
-                else (n + 2 * p - d * (k - 1) - 1) // s + 1
-                for n, k, s, p, d, extra in rows
-            )  # fmt: skip
+            rows = zip(spatial, ks, st, pads, di, strict=True)
+            if transposed:
+                more = pair(output_padding, dims)
+                size = tuple([(n - 1) * s - 2 * p + d * (k - 1) + 1 + extra for
+                              (n, k, s, p, d), extra in zip(rows, more, strict=True)])  # fmt: skip
+            else:
+                size = tuple([(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in rows])
         if min(size) < 1:
             raise ModelError(
                 f"{label}: kernel {list(ks)} does not fit into {list(spatial)} with padding "
@@ -378,7 +380,7 @@ class GraphBuilder:
                        attrs={"type": kind, **(attrs or {})})[0]  # fmt: skip
 
     def _value(self, spec: TensorSpec, name: str) -> Value:
-        if any(size < 0 for size in spec.shape) or spec.numel > MAX_ELEMENTS:
+        if (spec.shape and min(spec.shape) < 0) or spec.numel > MAX_ELEMENTS:
             raise ModelError(f"{name}: a tensor of shape {list(spec.shape)} is out of range")
         value = Value(self._next, spec)
         self._next += 1

@@ -7,9 +7,13 @@ import re
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")  # before any test imports numpy or torch
+
+settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")  # how long an example took says nothing of what it found
 
 NO_SKIPS = "PREDICTOR_NO_SKIPS"
 """Set to 1: a skipped test is a failed test, unless its reason is one of these."""

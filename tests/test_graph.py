@@ -1,6 +1,9 @@
 """The nouns: sizes, totals, liveness, JSON."""
 
+import copy
 import json
+import pickle
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -206,7 +209,16 @@ def test_operators_and_kernels_survive_json(inputs, outputs, attrs):
 
 def test_casting_an_operator_keeps_its_arithmetic():
     one = op("activation", [0], [1], fn="gelu")
-    half = cast(one, "float16")
+    (half,) = cast([one], "float16")
     assert half.elementwise_flops == one.elementwise_flops
     assert half.memory_access_bytes * 2 == one.memory_access_bytes
-    assert cast(half, "float16") == half
+    assert cast([half], "float16") == [half]
+
+
+def test_a_spec_that_was_asked_for_its_bytes_travels_as_any_other():
+    spec, other = TensorSpec((2, 3), "int4"), TensorSpec((2, 3), "int4")
+    assert spec.nbytes == spec.nbytes == 3
+    assert (spec, hash(spec), repr(spec)) == (other, hash(other), repr(other))
+    assert pickle.loads(pickle.dumps(spec)) == copy.deepcopy(spec) == replace(spec) == other
+    assert replace(spec, shape=(5,)).nbytes == 3
+    assert replace(spec, dtype="float32").nbytes == 24

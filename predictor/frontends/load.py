@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from predictor.errors import ConfigError, ModelError, suggest
 from predictor.graph import Graph
 from predictor.language import Language
+from predictor.pause import collector_paused
 
 if TYPE_CHECKING:
     from predictor.config import Config
@@ -56,9 +57,10 @@ def load_graph(
         from predictor.config import load_config
 
         config = load_config(text)
-    if config is not None:
-        return _from_config(config, batch, resolution, inputs, language or Language())
-    return _from_name(text, batch, resolution, inputs, {}, language or Language())
+    with collector_paused():
+        if config is not None:
+            return _from_config(config, batch, resolution, inputs, language or Language())
+        return _from_name(text, batch, resolution, inputs, {}, language or Language())
 
 
 def _from_config(

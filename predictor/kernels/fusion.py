@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from predictor.graph import Graph, Kernel, Op, TensorSpec
+from predictor.graph import Graph, Kernel, Op, TensorSpec, Weight
 from predictor.kernels.rules import FusionRules, load_rules, words
 from predictor.kernels.zeros import without_zeros
 from predictor.operators import cast, make_op
@@ -27,8 +27,10 @@ def cast_graph(graph: Graph, dtype: str) -> Graph:
         return graph
     return replace(
         graph,
-        ops=tuple(cast(op, dtype) for op in graph.ops),
-        weights=tuple(replace(w, spec=w.spec.cast(dtype)) for w in graph.weights),
+        ops=tuple(cast(graph.ops, dtype)),
+        weights=tuple(
+            [Weight(w.name, w.spec.cast(dtype), w.role, w.trainable) for w in graph.weights]
+        ),
         input_specs=tuple(spec.cast(dtype) for spec in graph.input_specs),
     )
 

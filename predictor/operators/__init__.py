@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from predictor.errors import ConfigError
@@ -119,17 +119,19 @@ def make_op(
     )  # fmt: skip
 
 
-def cast(op: Op, dtype: str) -> Op:
-    """The same operator with floats stored as ``dtype``: bytes change, arithmetic does not."""
+def cast(ops: Iterable[Op], dtype: str) -> list[Op]:
+    """The same operators with floats stored as ``dtype``: bytes change, arithmetic does not."""
     if dtype not in DTYPE_BYTES:
         raise ConfigError(f"unknown element type '{dtype}'")
-    return make_op(
-        op.name, op.kind, op.target,
-        tuple(spec.cast(dtype) for spec in op.inputs),
-        tuple(spec.cast(dtype) for spec in op.outputs),
-        tuple(spec.cast(dtype) for spec in op.weights),
-        op.input_ids, op.output_ids, op.weight_ids, op.attrs, op.params,
-    )  # fmt: skip
+    known: dict[int, TensorSpec] = {}  # by identity: neighbours share their tensors' specs
+
+    def stored(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        return tuple([known.get(id(spec)) or known.setdefault(id(spec), spec.cast(dtype))
+                      for spec in specs])  # fmt: skip
+
+    return [make_op(op.name, op.kind, op.target, stored(op.inputs), stored(op.outputs),
+                    stored(op.weights), op.input_ids, op.output_ids, op.weight_ids, op.attrs,
+                    op.params) for op in ops]  # fmt: skip
 
 
 def unit_of(kind: str) -> str:

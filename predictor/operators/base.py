@@ -114,12 +114,12 @@ class Family:
 
 def total_bytes(specs: Sequence[TensorSpec]) -> int:
     """Bytes of all tensors in ``specs``."""
-    return sum(spec.nbytes for spec in specs)
+    return sum([spec.nbytes for spec in specs])  # a list is faster for few
 
 
 def elements(specs: Sequence[TensorSpec]) -> int:
     """Elements of all tensors in ``specs``."""
-    return sum(spec.numel for spec in specs)
+    return sum([spec.numel for spec in specs])
 
 
 def per_output(flops: int) -> Formula:
@@ -142,5 +142,7 @@ def per_input(flops: int) -> Formula:
 
 def pair(value: Any, dims: int) -> tuple[int, ...]:
     """``value`` as a tuple of ``dims`` ints; a single number or a list of one is repeated."""
+    if type(value) is int:
+        return (value,) * dims
     items = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     return tuple(int(item) for item in (items * dims if len(items) == 1 else items))
