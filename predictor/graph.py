@@ -35,11 +35,6 @@ class TensorSpec:
 
     shape: tuple[int, ...]
     dtype: str = "float32"
-    _nbytes: int = field(init=False, repr=False, compare=False)
-    """What :attr:`nbytes` said first; unset before."""
-
-    def __reduce__(self) -> tuple[type[TensorSpec], tuple[tuple[int, ...], str]]:
-        return TensorSpec, (self.shape, self.dtype)
 
     @property
     def numel(self) -> int:
@@ -49,12 +44,8 @@ class TensorSpec:
     @property
     def nbytes(self) -> int:
         """Bytes in memory, rounded up."""
-        try:
-            return self._nbytes
-        except AttributeError:  # asked ten times for most tensors, worked out once
-            count = math.ceil(math.prod(self.shape) * DTYPE_BYTES[self.dtype])
-            object.__setattr__(self, "_nbytes", count)
-            return count
+        count = math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+        return count if type(count) is int else math.ceil(count)
 
     @property
     def is_float(self) -> bool:
