@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "predictor"
 
 FLOORS = {
-    "errors": 0, "graph": 0, "estimate": 0, "pause": 0,
+    "errors": 0, "graph": 0, "estimate": 0, "pause": 0, "cores": 0,
     "files": 1, "front": 1, "yamlmarks": 1, "strict": 1, "tables": 1, "language": 1,
     "schema": 2, "targets": 2,
     "kinds": 3, "hardware": 3, "operators": 3,

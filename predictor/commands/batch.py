@@ -26,6 +26,7 @@ from predictor.commands.options import (
     target_options,
 )
 from predictor.commands.output import discard_stdout, progress, warn
+from predictor.cores import usable
 from predictor.errors import ConfigError
 from predictor.tables import ENCODING, ERRORS, Row, Table, need, open_table
 
@@ -81,7 +82,7 @@ def command(
         job = Job(source.name, source.columns, devices, options, allow_python)
         need(source.columns, "model", source.name)
         crew: Crew | None = None
-        if scheduler is None and (count := cores() if jobs == 0 else jobs or 1) > 1:
+        if scheduler is None and (count := usable() if jobs == 0 else jobs or 1) > 1:
             from predictor.batching.processes import Processes
 
             crew = stack.enter_context(Processes(job, count))  # they check the job
@@ -93,13 +94,6 @@ def command(
 
             crew = stack.enter_context(Machines(job, scheduler))
         return run(job, source, where, resume, crew)
-
-
-def cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(slots=True)

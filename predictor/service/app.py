@@ -229,7 +229,7 @@ async def asked_search(request: Request, state: State) -> dict[str, Any]:
     Raises:
         Refusal: it is no search, or of something that is not offered.
     """
-    from predictor.service.handlers import refuse_search
+    from predictor.service.searches import refuse_search
 
     if media_type(request.scope["state"]["headers"]) != JSON:
         raise Refusal("unsupported_media_type", f"a search is sent as {JSON}")

@@ -11,13 +11,12 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib.util import find_spec
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from predictor.errors import ModelError, PredictorError
 from predictor.service import bodies, rows, schemas
-from predictor.service.problems import Refusal, refusal_of, without_paths
+from predictor.service.problems import Refusal, without_paths
 from predictor.service.settings import Limits
 from predictor.service.wire import Ask
 
@@ -142,27 +141,17 @@ class Handlers:
         schemas.check("Batch", data)
         devices = asked_of or data.pop("devices", [])
         rest = {k: v for k, v in data.items() if k not in ("rows", "devices")}
-        found = []
-        for number, row in enumerate(data["rows"]):
-            for device in [row["device"]] if row.get("device") else devices or [None]:
-                found.append({"row": number, **self._row({**rest, **row, "device": device})})
+        wanted = [
+            (number, {**rest, **row, "device": device})
+            for number, row in enumerate(data["rows"])
+            for device in ([row["device"]] if row.get("device") else devices or [None])
+        ]
+        found = rows.answered_json(wanted, lambda one: self._estimate(one, self._graph(one)))
         return dumped({"schema_version": 1, "rows": found})
 
     def rows(self, ask: Ask) -> bytes:
         """Lines of a table; half of the time limit for them, so that a slow row has the other."""
         return rows.answered(ask, self.limits.seconds / 2)
-
-    def _row(self, data: dict[str, Any]) -> dict[str, Any]:
-        device = data.pop("device")
-        said = {"device": device, "latency_ms": None, "low_ms": None, "high_ms": None, "error": ""}
-        try:
-            given = {**data, "device": device} if device is not None else data
-            config = bodies.configs_of(bodies.Body(given), {}, device=True)[0]
-            estimate = self._estimate(config, self._graph(config))
-        except (Refusal, PredictorError) as error:
-            return {**said, "error": refusal_of(error).message}
-        low, high = estimate.interval_ms
-        return {**said, "latency_ms": estimate.latency_ms, "low_ms": low, "high_ms": high}
 
     # -- what there is --------------------------------------------------------------------------
 
@@ -232,36 +221,3 @@ def _told(error: ModelError, config: Config) -> Exception:
     if isinstance(config.model, str) and _UNKNOWN.search(str(error)):
         return Refusal("unknown_model", without_paths(str(error)))
     return error
-
-
-def refuse_search(data: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
-    """What a search is told, from a client's JSON that fits its schema.
-
-    Raises:
-        Refusal: a space, device or signal that is not offered, or too many trials.
-        UnknownDevice: a path instead of a name.
-        MissingExtra: this server cannot search.
-    """
-    from predictor.errors import MissingExtra, suggest
-    from predictor.search.spaces.find import SPACES
-    from predictor.service.names import signals
-
-    if find_spec("optuna") is None:
-        raise MissingExtra("this server has no packages for searches. Whoever runs it adds them: "
-                           "pip install 'latency-predictor[search]'")  # fmt: skip
-    asked = {"accuracy": "flops", "trials": 100, **data}
-    if asked["space"] not in SPACES:
-        raise Refusal("not_found", f"no space '{asked['space'][:60]}'."
-                      f"{suggest(asked['space'], SPACES)} See: GET /v1/spaces")  # fmt: skip
-    if asked["accuracy"] not in signals():
-        raise Refusal("not_found", f"no signal '{asked['accuracy'][:60]}' that is offered here."
-                      f"{suggest(asked['accuracy'], signals())} See: GET /v1/spaces")  # fmt: skip
-    devices = asked.get("devices") or [asked.get("device")]
-    if devices == [None]:
-        raise Refusal("no_device", 'no device: add device, such as "device": "jetson"')
-    for device in devices:
-        bodies.safe_device(device)
-    if asked["trials"] > limits.trials:
-        raise Refusal("batch_too_large", f"{asked['trials']:,} trials; this server does "
-                      f"{limits.trials:,} at most")  # fmt: skip
-    return asked

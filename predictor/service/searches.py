@@ -8,13 +8,16 @@ import json
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from predictor.service import logs
+from predictor.service import bodies, logs
 from predictor.service.pool import Pool, begun, reap
 from predictor.service.problems import Refusal
+from predictor.service.settings import Limits
 from predictor.service.wire import Gone, Reply, read_reply
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
@@ -204,6 +207,39 @@ class Searches:
         if job.cancelled:  # while its process was made
             self._terminate(job)
         return reader, writer
+
+
+def refuse_search(data: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    """What a search is told, from a client's JSON that fits its schema.
+
+    Raises:
+        Refusal: a space, device or signal that is not offered, or too many trials.
+        UnknownDevice: a path instead of a name.
+        MissingExtra: this server cannot search.
+    """
+    from predictor.errors import MissingExtra, suggest
+    from predictor.search.spaces.find import SPACES
+    from predictor.service.names import signals
+
+    if find_spec("optuna") is None:
+        raise MissingExtra("this server has no packages for searches. Whoever runs it adds them: "
+                           "pip install 'latency-predictor[search]'")  # fmt: skip
+    asked = {"accuracy": "flops", "trials": 100, **data}
+    if asked["space"] not in SPACES:
+        raise Refusal("not_found", f"no space '{asked['space'][:60]}'."
+                      f"{suggest(asked['space'], SPACES)} See: GET /v1/spaces")  # fmt: skip
+    if asked["accuracy"] not in signals():
+        raise Refusal("not_found", f"no signal '{asked['accuracy'][:60]}' that is offered here."
+                      f"{suggest(asked['accuracy'], signals())} See: GET /v1/spaces")  # fmt: skip
+    devices = asked.get("devices") or [asked.get("device")]
+    if devices == [None]:
+        raise Refusal("no_device", 'no device: add device, such as "device": "jetson"')
+    for device in devices:
+        bodies.safe_device(device)
+    if asked["trials"] > limits.trials:
+        raise Refusal("batch_too_large", f"{asked['trials']:,} trials; this server does "
+                      f"{limits.trials:,} at most")  # fmt: skip
+    return asked
 
 
 def _kill(job: Job) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 import os
+import secrets
 import signal
 import socket
 import tempfile
@@ -17,13 +18,15 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from predictor.errors import ConfigError
 from predictor.service import logs
 from predictor.service.app import make_app
-from predictor.service.gate import Gate
+from predictor.service.gate import HEADERS, Gate
 from predictor.service.known import Known
 from predictor.service.openapi import document
+from predictor.service.problems import error_body
 from predictor.service.settings import Settings
 from predictor.service.state import State
 from predictor.service.tokens import ENVIRONMENT, Tokens
@@ -60,7 +63,7 @@ def serve(settings: Settings) -> int:
         config = uvicorn.Config(
             Gate(Known(_app(state), state), settings, tokens, state.metrics),
             lifespan="on", log_config=None,
-            access_log=False, server_header=False, http="httptools", ws="none",
+            access_log=False, server_header=False, http=_Protocol, ws="none",
             proxy_headers=False, timeout_graceful_shutdown=max(1, round(settings.grace_s)),
             timeout_keep_alive=30, backlog=BACKLOG,
         )  # fmt: skip
@@ -91,6 +94,22 @@ def _app(state: State) -> Any:
 
     app.router.lifespan_context = lifespan
     return app
+
+
+class _Protocol(HttpToolsProtocol):
+    """What is no HTTP gets the same shape of error as all else."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer in place of uvicorn's line of text, and hang up."""
+        request_id = secrets.token_hex(8)
+        body = error_body("bad_request", "this is no HTTP request that can be read", request_id)
+        headers = (*HEADERS, (b"content-type", b"application/json"), (b"connection", b"close"),
+                   (b"cache-control", b"no-store"), (b"x-request-id", request_id.encode()),
+                   (b"content-length", str(len(body)).encode()))  # fmt: skip
+        lines = [b"%s: %s\r\n" % pair for pair in headers]
+        self.transport.write(b"".join([b"HTTP/1.1 400 Bad Request\r\n", *lines, b"\r\n", body]))
+        self.transport.close()
+        logs.emit("info", "no http", request_id=request_id, client=(self.client or ("",))[0])
 
 
 class _Server(uvicorn.Server):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from predictor.cores import usable
 
 MB = 1_000_000
 
@@ -56,7 +57,7 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8000
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    workers: int = field(default_factory=usable)
     tokens: Path | None = None
     token: str | None = None
     names: tuple[str, ...] = ()

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import jsonschema_rs
 import pytest
 from service_driver import JSON, KEY, error_of
 
 import predictor
+from predictor.batching import families
+from predictor.config import Config
+from predictor.search.spaces.find import load_space
 from predictor.service import openapi
+from predictor.service import rows as many
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -128,6 +135,59 @@ def test_batch(service):
     assert "no model" in data[2]["error"]
     assert "nothing" in data[5]["error"]
     assert data[2]["latency_ms"] is None
+
+
+def test_many_rows_in_json_say_what_each_says_alone(service):
+    """Keys of families are priced by their parts; all else is predicted between them."""
+    space, chance = load_space("ofa").space, Random(4)
+    rows = [{"model": f"ofa:{space.key(space.random(chance))}"} for _ in range(30)]
+    for number in range(0, 30, 3):
+        rows[number] |= {"precision": "fp32"}
+    odd = {2: {"model": "ofa:ks=9"}, 5: {"model": "torchvision:resnet18"}, 8: {"device": "jetsen"},
+           14: {"resolution": 160}, 17: {"batch": 4}, 20: {"precision": "int4"}, 23: {"phase": "decode"},
+           26: {"sequence": 4}}  # fmt: skip
+    for number, change in odd.items():
+        rows[number] |= change
+    said = {"rows": rows, "devices": ["jetson", "rtx-4090"], "scope": "call"}
+    found = service.http.post("/v1/batch", json=said).json()["rows"]
+    assert len(found) == 2 * 30 - 1
+    failed = {one["row"] for one in found if one["error"]}
+    assert failed == {2, 8, 23, 26}
+    for one in found:
+        asked = {"device": one["device"], "scope": "call", **rows[one["row"]]}
+        alone = service.http.post("/v1/predict", json=asked).json()
+        if one["error"]:
+            assert one["error"] == alone["error"]["message"]
+            continue
+        numbers = [one[name] for name in ("latency_ms", "low_ms", "high_ms")]
+        wanted = [alone["latency_ms"], *alone["interval_ms"]]
+        assert numbers == pytest.approx(wanted, rel=1e-9)
+
+
+def test_rows_in_json_that_are_plain_keys_are_not_built():
+    space, chance = load_space("ofa").space, Random(5)
+    plain = [Config(f"ofa:{space.key(space.random(chance))}", device="t4") for _ in range(20)]
+    others = [replace(plain[0], sequence=4), replace(plain[0], model="torchvision:resnet18"),
+              replace(plain[0], strict=True)]  # fmt: skip
+    families.forget()
+    found = many._by_parts([*plain, *others])
+    assert all(found[:20])
+    assert found[20:] == [None, None, None]
+    families.forget()
+    assert many._by_parts(plain[:3]) == [None, None, None]  # not worth trying out how
+
+
+def test_what_is_no_http_gets_the_same_shape_of_error(service):
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as sock:
+        sock.sendall(b"\x16\x03\x01\x02\x00\x01\r\n\r\n")
+        answer = b"".join(iter(lambda: sock.recv(4096), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"x-content-type-options: nosniff" in head
+    assert b"content-length: %d\r\n" % len(body) in head + b"\r\n"
+    error = json.loads(body)["error"]
+    assert error["code"] == "bad_request"
+    assert f"x-request-id: {error['request_id']}".encode() in head
 
 
 def test_what_there_is(service):

@@ -35,8 +35,6 @@ LEAKS = sorted({
 })  # fmt: skip
 TYPES = {"application/json", "text/csv; charset=utf-8", "text/html; charset=utf-8",
          "text/event-stream; charset=utf-8", "text/plain; version=0.0.4; charset=utf-8"}  # fmt: skip
-NO_HTTP = b"Invalid HTTP request received."
-"""What the HTTP server itself says of what is no HTTP."""
 
 
 class Told:
@@ -76,8 +74,6 @@ def exchange(service, sent):
 def looked_at(sent, status, headers, body):
     """The code of an error, and what is wrong with an answer."""
     faults = []
-    if status == 400 and body == NO_HTTP:
-        return "no_http", faults
     content_type = headers.get("content-type", "")
     if content_type not in TYPES and body:
         faults.append(f"content type {content_type!r}")

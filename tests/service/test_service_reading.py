@@ -13,7 +13,7 @@ from service_driver import error_of
 from predictor.commands import serve
 from predictor.errors import MissingExtra
 from predictor.graph import Graph
-from predictor.service import handlers, server
+from predictor.service import handlers, searches, server
 from predictor.service.client import Client
 from predictor.service.files import page_files
 
@@ -137,9 +137,9 @@ def test_a_server_that_cannot_search_says_so(monkeypatch):
     from predictor.service.problems import refusal_of
     from predictor.service.settings import Limits
 
-    monkeypatch.setattr(handlers, "find_spec", lambda name: None)
+    monkeypatch.setattr(searches, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra) as caught:
-        handlers.refuse_search({"space": "ofa", "device": "jetson"}, Limits())
+        searches.refuse_search({"space": "ofa", "device": "jetson"}, Limits())
     refusal = refusal_of(caught.value)
     assert (refusal.code, refusal.status) == ("missing_package", 404)
     assert "latency-predictor[search]" in refusal.message
