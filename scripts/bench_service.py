@@ -72,6 +72,15 @@ def memory_mb(server: psutil.Process) -> float:
     return sum(process.memory_full_info().pss for process in family(server)) / 1e6
 
 
+def settled(server: psutil.Process) -> None:
+    """Wait until what the server does in the background after its start is done."""
+    quiet = 0
+    while quiet < 3:
+        before = cpu_s(server)
+        time.sleep(1)
+        quiet = quiet + 1 if cpu_s(server) - before < 0.05 else 0
+
+
 def keys(count: int, seed: int = 0) -> list[str]:
     """Distinct once-for-all networks."""
     from predictor.search.spaces.find import load_space
@@ -281,6 +290,7 @@ def main() -> None:
     folder = Path(os.environ.get("TMPDIR", "/tmp"))
     serve = [sys.executable, "-m", "predictor.cli", "serve", "--port", str(asked.port)]
     with running(serve, f"{url}/v1/ready") as server:
+        settled(server)
         if asked.only in (None, "distinct"):
             for number in range(asked.rounds):
                 models = keys(asked.models + WARM, seed=number)

@@ -233,11 +233,13 @@ class Pool:
         return worker
 
 
-async def spawn(mp: ForkServerContext, home: Path, scratch: Path, settings: Settings) -> Worker:
-    """A new worker process."""
+async def spawn(
+    mp: ForkServerContext, home: Path, scratch: Path, settings: Settings, *, nice: int = 0
+) -> Worker:
+    """A new worker process; with ``nice`` it gives way to others."""
     from predictor.service.worker import main
 
-    args = (str(home), str(scratch), settings.limits)
+    args = (str(home), str(scratch), settings.limits, nice)
     process, reader, writer = await begun(mp, main, args, daemon=True)
     return Worker(process, home, reader, writer)
 

@@ -9,6 +9,7 @@ hand, with what it has.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import time
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from predictor.service.handlers import dumped
 from predictor.service.settings import Limits
 from predictor.service.wire import Reply, packed
-from predictor.service.worker import failed, settle
+from predictor.service.worker import NICE, failed, settle
 
 if TYPE_CHECKING:
     from predictor.search.study import Search
@@ -30,6 +31,7 @@ SHOW_S = 2.0
 
 def main(sock: socket.socket, home: str, scratch: str, limits: Limits, asked: str) -> None:
     """Run the search that ``asked`` (JSON) describes and tell about it through ``sock``."""
+    os.nice(NICE)
     settle(home, scratch, limits)
     teller = _Teller(sock)
     signal.signal(signal.SIGTERM, teller.stop)

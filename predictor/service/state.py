@@ -10,12 +10,13 @@ from pathlib import Path
 from predictor.service import logs
 from predictor.service.cache import Cache
 from predictor.service.metrics import Metrics
-from predictor.service.pool import Pool, spawn
+from predictor.service.pool import Pool, Worker, spawn
 from predictor.service.problems import Refusal
 from predictor.service.profiles import Profiles, damaged_of
 from predictor.service.searches import Searches
 from predictor.service.settings import Settings
 from predictor.service.wire import Ask, Gone, Reply
+from predictor.service.worker import NICE
 
 LISTED_BYTES = 64_000_000
 NAMED_S = 120.0
@@ -120,7 +121,7 @@ class State:
                 if damaged:
                     self._moved(damaged)
             home = self.pool.home
-            worker = await spawn(self.pool.context, home, self.pool.scratch, self.settings)
+            worker = await self._beside(home)
             try:
                 for kind in ("devices", "models", "spaces"):
                     async with asyncio.timeout(NAMED_S):
@@ -131,6 +132,10 @@ class State:
                 worker.end(kill=True)
         except (OSError, Refusal, Gone, TimeoutError) as error:
             logs.emit("error", "the profiles could not be looked through", error=str(error))
+
+    async def _beside(self, home: Path) -> Worker:
+        """A process for what nobody waits for: it gives way to those that answer requests."""
+        return await spawn(self.pool.context, home, self.pool.scratch, self.settings, nice=NICE)
 
     async def named(self, kind: str, **said: str) -> Reply:
         """Devices, models or spaces, asked for once as long as the profiles are the same."""
@@ -148,7 +153,7 @@ class State:
         """What is wrong with the named devices in ``home``, in a process of its own."""
         if not names:
             return {}
-        worker = await spawn(self.pool.context, home, self.pool.scratch, self.settings)
+        worker = await self._beside(home)
         try:
             async with asyncio.timeout(VERIFY_S):
                 reply = await worker.ask(Ask("verify", settings=json.dumps(list(names))))

@@ -25,12 +25,15 @@ from predictor.service.problems import INTERNAL, refusal_of
 from predictor.service.settings import Limits
 from predictor.service.wire import Ask, Gone, Reply, packed, read_ask
 
+NICE = 5
+"""Niceness of what no request waits for: a third of the processor's time where all is busy."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def main(sock: socket.socket, home: str, scratch: str, limits: Limits) -> None:
+def main(sock: socket.socket, home: str, scratch: str, limits: Limits, nice: int = 0) -> None:
     """Answer what comes through ``sock``. ``home`` holds the profiles, ``scratch`` is where files
-    may be written."""
+    may be written, ``nice`` is added to what the system calls niceness."""
+    os.nice(nice)
     settle(home, scratch, limits)
     handlers = Handlers(limits)
     while True:

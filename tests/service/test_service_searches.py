@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from service_driver import Service, error_of
 
 from predictor.front import SearchResult
+from predictor.service.worker import NICE
 
 ASKED = {"space": "nasbench201", "device": "jetson", "accuracy": "params", "trials": 5,
          "sampler": "random", "seed": 3}  # fmt: skip
@@ -108,6 +110,17 @@ def test_a_search_is_followed_to_its_end_and_finds_what_the_command_finds(one):
     assert len(SearchResult.from_dict(found).trials) == 5
     assert list(events(one, name))[-1] == ("end", {})  # who comes late is told at once
     assert name in [job["id"] for job in one.http.get("/v1/searches").json()["searches"]]
+
+
+def test_a_search_gives_way_to_predictions(one):
+    name = start(one, **LONG)
+    end = time.monotonic() + 60
+    while get(one, name).json()["done"] < 1:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    own = os.getpriority(os.PRIO_PROCESS, one.process.pid)
+    assert {process.nice() - own for process in one.workers()} == {0, NICE}
+    assert one.predict().status_code == 200
 
 
 def test_two_devices_and_a_budget(one):
