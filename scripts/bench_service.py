@@ -74,11 +74,13 @@ def memory_mb(server: psutil.Process) -> float:
 
 def settled(server: psutil.Process) -> None:
     """Wait until what the server does in the background after its start is done."""
-    quiet = 0
+    quiet, before = 0, 0.0
     while quiet < 3:
-        before = cpu_s(server)
         time.sleep(1)
-        quiet = quiet + 1 if cpu_s(server) - before < 0.05 else 0
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that ends just now
+            now = cpu_s(server)
+            quiet = quiet + 1 if now - before < 0.05 else 0
+            before = now
 
 
 def keys(count: int, seed: int = 0) -> list[str]:

@@ -143,7 +143,7 @@ def test_every_mark_is_where_its_key_is_written(name: str) -> None:
         assert not key or rest.lstrip("\"'").startswith(key), path
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 6), st.integers(1, 6), st.booleans())
 def test_a_misspelt_key_is_found_at_its_column(blank: int, indent: int, quoted: bool) -> None:
     key = '"latency_m"' if quoted else "latency_m"
@@ -186,7 +186,7 @@ def test_exponents_are_written_out(raw: str, write: str) -> None:
     assert remedy(raw) == f"'{raw}' is text in YAML; write {write}"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.floats(min_value=1e-9, max_value=1e9), st.sampled_from("eE"))
 def test_the_number_advised_is_the_number_meant(value: float, letter: str) -> None:
     raw = f"{value:.6e}".replace("e", letter).replace("+", "")
@@ -198,7 +198,7 @@ def test_the_number_advised_is_the_number_meant(value: float, letter: str) -> No
         assert resolve(raw) == float(raw)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(alphabet="0123456789+-.eExXoO_:nyfrtaslu~ ", max_size=12))
 def test_what_is_resolved_is_what_pyyaml_resolves(raw: str) -> None:
     value = resolve(raw.strip())

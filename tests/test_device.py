@@ -460,7 +460,7 @@ def test_damaged_shipped_profile_says_reinstall(tmp_path, monkeypatch):
         load_device("t4")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_mutants_of_a_file_load_or_are_refused(tmp_path_factory, data):
     """Bytes cut, doubled or replaced: a device or a ConfigError, never anything else."""

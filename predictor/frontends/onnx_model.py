@@ -7,7 +7,6 @@ formula is recorded as ``unknown:<op_type>`` with ``known=False``.
 
 from __future__ import annotations
 
-import gc
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from predictor.frontends.onnx_shapes import UPPER_BOUNDS, output_specs
 from predictor.frontends.onnx_values import Call, Tensor, Unfit, Unknown, constant_of, evaluate
 from predictor.graph import Graph, TensorSpec
 from predictor.operators import onnx_rules
+from predictor.pause import collector_paused
 
 STANDARD_DOMAINS = {"", "ai.onnx", "com.microsoft"}
 MAX_DEPTH = 16
@@ -69,13 +69,8 @@ def read_onnx(
     model, place, folder = load_model(path)
     label = name or (model.graph.name or "model" if isinstance(path, bytes) else Path(path).stem)
     reader = _Reader(model, place, folder, Binder(place, batch, resolution, shapes))
-    collects = gc.isenabled()
-    gc.disable()  # nothing here is cyclic; collecting would take half of a large model's time
-    try:
+    with collector_paused():  # nothing here is cyclic; collecting took half of a large model's time
         return reader.read(label)
-    finally:
-        if collects:
-            gc.enable()
 
 
 class _Scope:

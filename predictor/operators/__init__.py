@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from predictor.errors import ConfigError
@@ -119,11 +119,12 @@ def make_op(
     )  # fmt: skip
 
 
-def cast(ops: Iterable[Op], dtype: str) -> list[Op]:
+def cast(ops: Sequence[Op], dtype: str) -> list[Op]:
     """The same operators with floats stored as ``dtype``: bytes change, arithmetic does not."""
     if dtype not in DTYPE_BYTES:
         raise ConfigError(f"unknown element type '{dtype}'")
-    known: dict[int, TensorSpec] = {}  # by identity: neighbours share their tensors' specs
+    known: dict[int, TensorSpec] = {}
+    # By identity, while ``ops`` holds them: neighbours share their tensors' specs.
 
     def stored(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
         return tuple([known.get(id(spec)) or known.setdefault(id(spec), spec.cast(dtype))

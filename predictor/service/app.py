@@ -31,7 +31,7 @@ from predictor.service.files import page_files, send, send_file
 from predictor.service.intake import CSV, media_type
 from predictor.service.known import answered
 from predictor.service.problems import INTERNAL, UNREAD, Refusal, refusal_of
-from predictor.service.searches import ENDED, Job
+from predictor.service.searches import ENDED, Job, refuse_search
 from predictor.service.state import State
 from predictor.service.table import Table, spooled
 from predictor.service.wire import Reply
@@ -229,8 +229,6 @@ async def asked_search(request: Request, state: State) -> dict[str, Any]:
     Raises:
         Refusal: it is no search, or of something that is not offered.
     """
-    from predictor.service.searches import refuse_search
-
     if media_type(request.scope["state"]["headers"]) != JSON:
         raise Refusal("unsupported_media_type", f"a search is sent as {JSON}")
     body = await request.body()

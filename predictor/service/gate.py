@@ -143,11 +143,7 @@ class _Answer:
         body = error_body(refusal.code, refusal.message, self.request_id)
         if self.scope["method"] == "HEAD":
             body = b""
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"cache-control", b"no-store"),
-        ]
+        headers = error_headers(body)
         if refusal.retry_after_s is not None:
             headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
         if refusal.code in UNREAD:
@@ -156,6 +152,15 @@ class _Answer:
             headers.append((b"www-authenticate", b"Bearer"))
         await self({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await self({"type": "http.response.body", "body": body})
+
+
+def error_headers(body: bytes) -> list[tuple[bytes, bytes]]:
+    """What stands before the body of every error."""
+    return [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
 
 
 def _names(settings: Settings) -> frozenset[bytes]:

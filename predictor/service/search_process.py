@@ -9,7 +9,6 @@ hand, with what it has.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import time
@@ -31,8 +30,7 @@ SHOW_S = 2.0
 
 def main(sock: socket.socket, home: str, scratch: str, limits: Limits, asked: str) -> None:
     """Run the search that ``asked`` (JSON) describes and tell about it through ``sock``."""
-    os.nice(NICE)
-    settle(home, scratch, limits)
+    settle(home, scratch, limits, NICE)
     teller = _Teller(sock)
     signal.signal(signal.SIGTERM, teller.stop)
     try:

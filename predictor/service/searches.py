@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from predictor.errors import MissingExtra, suggest
 from predictor.service import bodies, logs
 from predictor.service.pool import Pool, begun, reap
 from predictor.service.problems import Refusal
@@ -217,7 +218,6 @@ def refuse_search(data: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
         UnknownDevice: a path instead of a name.
         MissingExtra: this server cannot search.
     """
-    from predictor.errors import MissingExtra, suggest
     from predictor.search.spaces.find import SPACES
     from predictor.service.names import signals
 

@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from predictor.errors import ConfigError
 from predictor.service import logs
 from predictor.service.app import make_app
-from predictor.service.gate import HEADERS, Gate
+from predictor.service.gate import HEADERS, Gate, error_headers
 from predictor.service.known import Known
 from predictor.service.openapi import document
 from predictor.service.problems import error_body
@@ -107,9 +107,8 @@ class _Protocol(HttpToolsProtocol):
         """Answer in place of uvicorn's line of text, and hang up."""
         request_id = secrets.token_hex(8)
         body = error_body("bad_request", "this is no HTTP request that can be read", request_id)
-        headers = (*HEADERS, (b"content-type", b"application/json"), (b"connection", b"close"),
-                   (b"cache-control", b"no-store"), (b"x-request-id", request_id.encode()),
-                   (b"content-length", str(len(body)).encode()))  # fmt: skip
+        headers = (*error_headers(body), *HEADERS, (b"x-request-id", request_id.encode()),
+                   (b"connection", b"close"))  # fmt: skip
         lines = [b"%s: %s\r\n" % pair for pair in headers]
         self.transport.write(b"".join([b"HTTP/1.1 400 Bad Request\r\n", *lines, b"\r\n", body]))
         self.transport.close()

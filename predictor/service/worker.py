@@ -32,9 +32,8 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 def main(sock: socket.socket, home: str, scratch: str, limits: Limits, nice: int = 0) -> None:
     """Answer what comes through ``sock``. ``home`` holds the profiles, ``scratch`` is where files
-    may be written, ``nice`` is added to what the system calls niceness."""
-    os.nice(nice)
-    settle(home, scratch, limits)
+    may be written; ``nice`` as in :func:`settle`."""
+    settle(home, scratch, limits, nice)
     handlers = Handlers(limits)
     while True:
         try:
@@ -48,8 +47,10 @@ def main(sock: socket.socket, home: str, scratch: str, limits: Limits, nice: int
             return
 
 
-def settle(home: str, scratch: str, limits: Limits) -> None:
-    """The environment of a process that serves: profiles, folder, memory, signals."""
+def settle(home: str, scratch: str, limits: Limits, nice: int = 0) -> None:
+    """The environment of a process that serves: profiles, folder, memory, signals; ``nice`` is how
+    far it gives way to others."""
+    os.nice(nice)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the server's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     logs.settle()

@@ -67,7 +67,7 @@ def plain(rows: Iterable[Row]) -> list[tuple[tuple[str, ...], int, int, str]]:
     return [(row.cells, row.line, row.end, row.fault) for row in rows]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(BODIES, st.lists(st.integers(0, 200), max_size=8), st.integers(1, 5))
 @example(b'a`",b,"c\n"d\n', [3], 1)
 @example(b'x,",",y\nz\n', [], 1)

@@ -188,7 +188,7 @@ def test_macs_of_the_public_tables(public_data, file, prefix, key, macs):
 
 
 @given(names)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_keys_survive_a_round_trip(name):
     prefix = name.partition(":")[0]
     config = parse_key(name)
@@ -275,7 +275,7 @@ def test_sizes_that_do_not_fit(name, sizes):
 
 
 @given(st.sampled_from(list(FAMILIES)), st.text(max_size=80))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_key_is_a_traceback(prefix, text):
     with pytest.raises(ModelError):
         family_graph(f"{prefix}:{text}")
@@ -332,7 +332,7 @@ def test_the_graph_equals_tracing_the_module(name):
 
 
 @given(names)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_the_graph_equals_tracing_the_module_for_random_keys(name):
     pytest.importorskip("torch", reason="traces a module")
     check_tracing(name)

@@ -111,7 +111,7 @@ def test_a_small_cnn_by_hand() -> None:
 # -- single layers --------------------------------------------------------------------------------
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     dims=st.integers(1, 3), size=st.integers(4, 9), kernel=st.integers(1, 3),
     stride=st.integers(1, 3), padding=st.integers(0, 2), dilation=st.integers(1, 2),
@@ -137,7 +137,7 @@ def test_convolutions_of_any_kind(
     assert graph.params == 8 * (4 // groups) * kernel**dims + 8 * bias
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 4), st.integers(1, 3), st.booleans(), st.booleans(),
     st.sampled_from(["lstm", "gru", "rnn"]),
@@ -250,7 +250,7 @@ def test_repetitions_have_weights_of_their_own_unless_tied() -> None:
     assert params(share="all") == 72
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 6), st.integers(1, 6))
 def test_a_repetition_equals_its_layers_written_out(times: int, width: int) -> None:
     body: list[Any] = [{"type": "linear", "out": width}, "relu"]

@@ -20,7 +20,7 @@ from predictor.frontends.onnx_model import read_onnx
 from predictor.graph import Graph
 from predictor.operators import onnx_rules
 
-LIMIT_S = 10.0
+LIMIT_S = 5.0
 NUMBERS = (0, 1, -1, 2, 3, 7, 64, 1 << 20, -(1 << 40), (1 << 63) - 1, -(1 << 63))
 
 

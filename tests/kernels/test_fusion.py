@@ -305,7 +305,7 @@ def assert_in_order(graph, kernels):
                 assert made_at(tensor) <= index
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(graphs(), st.sampled_from(available_rules()))
 def test_laws(graph, runtime):
     rules = load_rules(runtime)

@@ -27,7 +27,7 @@ def total(f, theta, hardware=HARDWARE):
     return kernel_times(f, hardware, theta).total
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(0, 2**32 - 1))
 def test_gradient_equals_finite_differences(seed):
     rng = np.random.default_rng(seed)

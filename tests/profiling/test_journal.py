@@ -102,7 +102,7 @@ def test_cut_at_every_byte(path: Path) -> None:
         assert len(book.remarks) == bool(left), cut
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255), data=st.data())
 def test_one_byte_changed_anywhere(
     tmp_path_factory: pytest.TempPathFactory, place: int, value: int, data: st.DataObject

@@ -322,7 +322,7 @@ def test_thousands_of_trials_stay_light() -> None:
     assert sum(tag == "tr" for tag, _ in page.tags) <= 201
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=4))
 def test_any_text_survives(texts) -> None:
     trials = tuple(trial(i, accuracy=float(i), key=text or "k", on_front=True, error=text)

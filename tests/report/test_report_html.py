@@ -113,7 +113,7 @@ def test_page_without_kernels_renders() -> None:
 _sizes = st.floats(min_value=1e-6, max_value=1e6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(_sizes, _sizes, st.integers(0, 10**15), st.integers(0, 10**12)),
                 min_size=1, max_size=12))  # fmt: skip
 def test_everything_drawn_is_inside_the_picture(

@@ -179,7 +179,7 @@ def test_a_hang_is_ended_with_all_it_started(signal_of, tmp_path):
     pid, start = signal._child.pid, time.monotonic()
     with pytest.raises(SignalError, match=r"longer than 1\.5 s .* --evaluation-time"):
         signal.score(tiny(width=8))
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 4
     assert gone(pid)
     assert gone(int((tmp_path / "grandchild").read_text()))
     assert signal.score(tiny(width=4)) == 1.0

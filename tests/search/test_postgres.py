@@ -82,7 +82,7 @@ def test_a_worker_of_another_machine_falls_silent(cluster: Cluster, tmp_path: Pa
     far.communicate()
     start = time.monotonic()
     outcome = near.outcome()
-    assert 1 < time.monotonic() - start < 60
+    assert 1 < time.monotonic() - start < 20
     assert "waiting for 1 trials of other workers" in outcome["said"]
     assert not any("gone" in text for text in outcome["said"])  # nobody knows its processes here
     assert len(set(finished(url))) == 3

@@ -128,7 +128,7 @@ def test_a_latency_budget_holds_on_every_device():
         "high_ms a", "high_ms b"]  # fmt: skip
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.floats(9.0, 43.0), st.floats(0, 2), st.integers(0, 2**32))
 def test_feasible_keeps_the_limits_and_what_was_seen_stays_out(limit, margin, seed):
     made = problem(latency(limit), Limit("params", 14.0), margin=margin)
